@@ -1,0 +1,57 @@
+# ocbackup. "make" alone lists the targets.
+
+PREFIX  ?= /usr/local
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/ocbackup/ocbackup/commands.Version=$(VERSION)
+
+TOOLS   := $(CURDIR)/.tools
+export PATH := $(TOOLS)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test unit lint fmt bench install tools clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## back up, list, verify, wipe, restore and compare a recorded server, here and now
+	@tools/restic.sh
+	@tools/demo.sh
+
+build: ## bin/ocbackup
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ocbackup .
+
+tools: ## install what the scenarios need into .tools/ (root: Docker, systemd-nspawn)
+	@tools/restic.sh
+	@tools/docker.sh
+	@tools/nspawn.sh
+
+test: tools ## unit tests and all scenarios (root)
+	$(GO) vet -tags integration,faultpoint ./...
+	$(GO) test -tags integration,faultpoint -timeout 60m ./...
+
+unit: ## unit tests only: no root, nothing to install
+	$(GO) test ./...
+
+lint: $(TOOLS)/bin/golangci-lint ## the linter, with the import rules of the design
+	golangci-lint run --build-tags integration,faultpoint ./...
+	bash -n tools/*.sh .ci/run
+
+fmt: $(TOOLS)/bin/golangci-lint ## format as the linter wants it
+	golangci-lint fmt
+
+# The linter is a module of its own: its dependencies stay out of the program's.
+$(TOOLS)/bin/golangci-lint: tools/go.mod tools/go.sum
+	@mkdir -p $(@D)
+	cd tools && $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+bench: build ## time, memory and downtime against plain restic
+	@tools/restic.sh
+	$(GO) test -tags integration,bench -run '^$$' -bench . -benchtime 1x -timeout 60m ./integration/...
+
+install: build ## bin/ocbackup to $(DESTDIR)$(PREFIX)/bin
+	install -D -m 0755 bin/ocbackup $(DESTDIR)$(PREFIX)/bin/ocbackup
+
+clean: ## remove bin/ (and not .tools/)
+	rm -rf bin

@@ -1,0 +1,192 @@
+// Package backup is the backup pipeline: the ordered steps of a run, read top to
+// bottom in this file; each step is a file of its own.
+package backup
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ocbackup/ocbackup/config"
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/fault"
+	"github.com/ocbackup/ocbackup/guard"
+	"github.com/ocbackup/ocbackup/manifest"
+	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/progress"
+	"github.com/ocbackup/ocbackup/recovery"
+	"github.com/ocbackup/ocbackup/repo"
+)
+
+// Options say what a run is to do.
+type Options struct {
+	Config *config.Config
+	Repo   *repo.Repo
+	// Version is ocbackup's own version, for the manifest.
+	Version string
+	// Components limits the run; empty: all. The result of a limited run is not a
+	// full set.
+	Components []opencloud.Component
+	Report     progress.Reporter
+	Log        zerolog.Logger
+}
+
+// Result is what a run has done.
+type Result struct {
+	Set        string                `json:"set"`
+	Instance   string                `json:"instance"`
+	Full       bool                  `json:"full"`
+	Components []opencloud.Component `json:"components"`
+	OpenCloud  string                `json:"opencloud"`
+	Driver     opencloud.Driver      `json:"driver"`
+	Started    time.Time             `json:"started"`
+	Seconds    float64               `json:"seconds"`
+	WasRunning bool                  `json:"was_running"`
+	Downtime   manifest.Downtime     `json:"downtime"`
+	Files      uint64                `json:"files"`
+	Bytes      uint64                `json:"bytes"`
+	Added      uint64                `json:"added"` // bytes before compression
+	Search     index.Verdict         `json:"search"`
+	// NotProtected names what discovery saw and this set does not hold.
+	NotProtected []string `json:"not_protected,omitempty"`
+	// Warnings are things that went well enough, but that somebody should look at.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// errDeadline is the cause of a cold window that took longer than it may.
+var errDeadline = errors.New("the cold window took longer than max_downtime")
+
+// Run makes a backup. Whatever happens, the instance is afterwards in the state in
+// which it was found, or the error says otherwise with fail.NotBack.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	if _, err := recovery.Recover(ctx, o.Config.StateDir, o.Report); err != nil {
+		return nil, atStep("prepare", err)
+	}
+	lock, err := guard.Acquire(o.Config.StateDir, "backup")
+	if err != nil {
+		return nil, lockFailure(err)
+	}
+	defer lock.Release()
+
+	r := &run{Options: o, started: time.Now(), pushed: map[string]stored{}}
+	r.set = manifest.NewSetID(r.started)
+	for _, s := range []struct {
+		name string
+		do   func(context.Context, progress.Step) (string, error)
+	}{
+		{"prepare", r.prepare}, // whatever could fail later fails here, with nothing stopped
+		{"hot", r.hot},         // while the instance runs: its caches warm, its binary stored
+		{"cold", r.cold},       // the instance away: stopped, proven so, stored, started, ready
+		{"commit", r.commit},   // the manifest, last: only now does the set exist
+		{"tidy", r.tidy},       // what this and earlier runs left behind
+	} {
+		step := o.Report.Step(s.name)
+		err := fault.Point(s.name + ".begin")
+		summary := ""
+		if err == nil {
+			summary, err = s.do(ctx, step)
+		}
+		if err != nil {
+			step.Fail(err)
+			return nil, r.failure(s.name, err)
+		}
+		if summary == "" {
+			summary = "nothing to do"
+		}
+		step.Done(summary)
+	}
+	return r.result(), nil
+}
+
+// run is what the steps of one run hand on to each other.
+type run struct {
+	Options
+	set     string
+	started time.Time
+
+	// prepare
+	restic  repo.Version
+	ctl     control.Controller
+	before  control.Status // the instance as it was found
+	roots   []*root
+	last    *manifest.Manifest // of the newest committed set, nil when there is none
+	history history            // what the repository holds of this instance
+	notes   []string           // not protected
+
+	// hot
+	version string
+	image   *control.Image
+
+	// cold
+	frozen   time.Time
+	down     manifest.Downtime
+	verdict  index.Verdict
+	back     bool // the instance is in the state in which it was found
+	stopped  bool // a stop was asked for
+	pushed   map[string]stored
+	warnings []string
+
+	committed bool
+}
+
+// stored is what came of storing one root.
+type stored struct {
+	snapshot     string
+	files, bytes uint64
+	added        uint64
+}
+
+// running tells whether the instance ran when it was found.
+func (r *run) running() bool { return r.before.State == control.Running }
+
+// failure adds to an error what state things are in.
+func (r *run) failure(step string, err error) error {
+	state := "OpenCloud was not touched; nothing was committed"
+	switch {
+	case r.committed:
+		state = "OpenCloud is running; set " + r.set + " is committed"
+	case r.stopped && !r.back:
+		state = "OPENCLOUD IS NOT BACK; nothing was committed"
+	case r.stopped && r.running():
+		state = "OpenCloud is running again; nothing was committed"
+	case r.stopped:
+		state = "OpenCloud is stopped, as it was before; nothing was committed"
+	}
+	code := fail.CodeOf(err)
+	if code == fail.Failed && r.back && errors.Is(err, errDeadline) {
+		code = fail.Deadline
+	}
+	return &fail.Error{Code: code, Step: step, State: state, Err: err}
+}
+
+func atStep(step string, err error) error {
+	return &fail.Error{Code: fail.CodeOf(err), Step: step, Err: err}
+}
+
+func lockFailure(err error) error {
+	if errors.Is(err, guard.ErrLocked) {
+		return fail.Wrap(fail.Locked, err, "another run holds the lock", "wait until it is done")
+	}
+	return fail.Wrap(fail.Failed, err, "take the lock", "check the state directory (state_dir)")
+}
+
+// result sums the run up.
+func (r *run) result() *Result {
+	res := &Result{
+		Set: r.set, Instance: r.Config.Name, Full: r.full(), Components: r.components(),
+		OpenCloud: r.version, Driver: r.Config.Layout.Driver,
+		Started: r.started, Seconds: time.Since(r.started).Seconds(),
+		WasRunning: r.running(), Downtime: r.down, Search: r.verdict,
+		NotProtected: r.notes, Warnings: r.warnings,
+	}
+	for _, s := range r.pushed {
+		res.Files += s.files
+		res.Bytes += s.bytes
+		res.Added += s.added
+	}
+	return res
+}

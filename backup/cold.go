@@ -1,0 +1,262 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/fault"
+	"github.com/ocbackup/ocbackup/guard"
+	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/progress"
+	"github.com/ocbackup/ocbackup/recovery"
+	"github.com/ocbackup/ocbackup/repo"
+)
+
+// watchEvery is how often the instance is looked at while it must be stopped.
+const watchEvery = 2 * time.Second
+
+// cold is the window in which the instance is away. It is written so that there is
+// one way out: through bringing back what was running.
+func (r *run) cold(ctx context.Context, step progress.Step) (string, error) {
+	if !r.running() {
+		if err := r.window(ctx, step); err != nil {
+			return "", err
+		}
+		return "it was stopped before and stays stopped", nil
+	}
+	g, err := r.arm()
+	if err != nil {
+		return "", err
+	}
+	asked := time.Now()
+	err = r.window(ctx, step)
+	if back := r.bringBack(ctx, step); back != nil {
+		// The journal stays: the next run, the boot unit and "ocbackup recover" go on from it.
+		return "", errors.Join(back, err, g.Disarm())
+	}
+	r.down.Total = time.Since(asked).Seconds()
+	if err := errors.Join(err, guard.Clear(r.Config.StateDir), g.Disarm()); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("stopped %.1f s, stored %.1f s, ready again %.1f s, downtime %.1f s",
+		r.down.Stop, r.down.Store, r.down.Start+r.down.Ready, r.down.Total), fault.Point("cold.end")
+}
+
+// arm writes down what is about to be stopped and starts the guard, which brings
+// it back if this process dies.
+func (r *run) arm() (*guard.Guard, error) {
+	server, err := json.Marshal(r.server())
+	if err != nil {
+		return nil, err
+	}
+	j := guard.Journal{
+		Kind: guard.Backup, Instance: r.Config.Name, Set: r.set, PID: os.Getpid(),
+		Written: time.Now(), WasRunning: true, Also: r.before.Also, Server: server,
+	}
+	if d := r.Config.Backup.MaxDowntime; d > 0 {
+		// Later than our own deadline by all that bringing back may take.
+		j.Deadline = time.Now().Add(d + r.backTimeout())
+	}
+	if err := guard.Write(r.Config.StateDir, j); err != nil {
+		return nil, fail.Wrap(fail.Failed, err, "write the journal", "check the state directory (state_dir)")
+	}
+	if err := fault.Point("cold.journaled"); err != nil {
+		return nil, errors.Join(err, guard.Clear(r.Config.StateDir))
+	}
+	g, err := guard.Arm(r.Config.StateDir)
+	if err != nil {
+		return nil, errors.Join(fail.Wrap(fail.Failed, err, "start the guard process", ""), guard.Clear(r.Config.StateDir))
+	}
+	return g, nil
+}
+
+// window stops the instance, proves that it is stopped, stores it, and proves that
+// nobody started it in between.
+func (r *run) window(ctx context.Context, step progress.Step) error {
+	if d := r.Config.Backup.MaxDowntime; d > 0 && r.running() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d, &fail.Error{
+			Code: fail.Deadline, Err: errDeadline,
+			Hint: fmt.Sprintf("what was stored is kept, so the next run is shorter; or raise max_downtime (now %s) in [backup]", d),
+		})
+		defer cancel()
+	}
+	err := r.frozenStore(ctx, step)
+	if cause := context.Cause(ctx); cause != nil && err != nil {
+		return errors.Join(cause, err)
+	}
+	return err
+}
+
+func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
+	at := time.Now()
+	if r.running() {
+		step.Update("stopping " + r.ctl.String())
+		r.stopped = true
+		if err := r.ctl.Stop(ctx); err != nil {
+			return fail.Wrap(fail.Failed, err, "stop OpenCloud", "raise stop_timeout in [control], or look why it does not stop")
+		}
+		r.down.Stop = time.Since(at).Seconds()
+	}
+	if err := fault.Point("cold.stopped"); err != nil {
+		return err
+	}
+	after, err := r.proveStopped(ctx)
+	if err != nil {
+		return err
+	}
+	r.frozen = time.Now()
+	defer func() { r.down.Store = time.Since(r.frozen).Seconds() }()
+
+	ctx, void := context.WithCancelCause(ctx)
+	defer void(nil)
+	g, gctx := errgroup.WithContext(ctx)
+	watched := make(chan struct{})
+	go func() { defer close(watched); r.watch(gctx, void) }()
+	g.Go(func() error { return r.storeRoots(gctx, step) })
+	g.Go(func() error { return r.recount(gctx) })
+	r.judgeIndex(gctx)
+	err = g.Wait()
+	void(nil)
+	<-watched
+	if cause := context.Cause(ctx); errors.Is(cause, errStarted) {
+		return fail.Wrap(fail.Failed, cause, "the run is void", "find out what started it: a restart policy, a watchdog, a person")
+	}
+	if err != nil {
+		return err
+	}
+	if err := fault.Point("cold.stored"); err != nil {
+		return err
+	}
+	now, err := r.proveStopped(context.WithoutCancel(ctx))
+	if err != nil {
+		return err
+	}
+	if now.Stamp != after.Stamp {
+		return fail.Wrap(fail.Failed, fmt.Errorf("%w (%s, %s)", errStarted, r.ctl, now.Detail), "the run is void",
+			"find out what started it: a restart policy, a watchdog, a person")
+	}
+	return r.compareCounts()
+}
+
+// errStarted says that the instance was started while it had to be stopped.
+var errStarted = errors.New("somebody started OpenCloud while it was being backed up")
+
+// proveStopped makes sure that the instance is stopped: its manager says so, and
+// nobody holds the locks that a running one holds.
+func (r *run) proveStopped(ctx context.Context) (control.Status, error) {
+	st, err := r.ctl.Status(ctx)
+	if err != nil {
+		return st, fail.Wrap(fail.Failed, err, "ask whether OpenCloud is stopped", "")
+	}
+	if st.State == control.Running || st.State == control.Changing {
+		return st, fail.Wrap(fail.Failed, fmt.Errorf("%w (%s is %s)", errStarted, r.ctl, st.Detail), "the run is void",
+			"find out what started it: a restart policy, a watchdog, a person")
+	}
+	if err := opencloud.LocksFree(r.Config.Layout.LockFiles()); err != nil {
+		return st, fail.Wrap(fail.Failed, err, "OpenCloud is still at work on its data although "+r.ctl.String()+" is stopped",
+			"a second server on the same data? stop it, or correct [control] in the configuration")
+	}
+	return st, nil
+}
+
+// watch looks at the instance now and then and calls off the run as soon as
+// somebody starts it.
+func (r *run) watch(ctx context.Context, void context.CancelCauseFunc) {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		st, err := r.ctl.Status(ctx)
+		if err == nil && (st.State == control.Running || st.State == control.Changing) {
+			void(fmt.Errorf("%w (%s is %s)", errStarted, r.ctl, st.Detail))
+			return
+		}
+	}
+}
+
+// recount brings the census of the hot pass up to the frozen moment: only what
+// changed since is read again.
+func (r *run) recount(ctx context.Context) error {
+	for _, x := range r.roots {
+		if x.real == "" || !x.dir || x.hotRoot() {
+			continue
+		}
+		sum, err := x.known.Recount(ctx, x.real, x.Filter(), 0)
+		if err != nil {
+			return fail.Wrap(fail.Incomplete, err, "count "+x.Name, "")
+		}
+		x.sum, x.known = &sum, nil
+	}
+	return nil
+}
+
+// compareCounts holds what restic says it stored against what is there.
+func (r *run) compareCounts() error {
+	for _, x := range r.roots {
+		s, ok := r.pushed[x.Name]
+		if !ok || x.sum == nil {
+			continue
+		}
+		if s.files != x.sum.Regular {
+			return r.Repo.Failure(&repo.IncompleteError{Items: []repo.Item{{
+				Path: x.Path, Err: fmt.Sprintf("%d files are there, %d were stored", x.sum.Regular, s.files),
+			}}}, "store "+x.Name)
+		}
+	}
+	return nil
+}
+
+// judgeIndex finds out in what state the search index is. It is judged while
+// stopped: a running server holds its lock.
+func (r *run) judgeIndex(ctx context.Context) {
+	switch l := r.Config.Layout; {
+	case l.SearchExternal:
+		r.verdict = index.Verdict{State: index.External}
+	case !r.wants(opencloud.Search):
+		r.verdict = index.Verdict{State: index.Unknown}
+	default:
+		r.verdict = index.Judge(ctx, l.SearchDir, false)
+	}
+	if s := r.verdict.State; s == index.Damaged || s == index.Schema {
+		r.warn("the search index is " + string(s) + " (" + r.verdict.Detail + "); a restore will build it again")
+	}
+}
+
+// bringBack starts what was running and waits until it answers. Nothing but the
+// time-outs of the configuration ends it: not a signal, not the deadline.
+func (r *run) bringBack(ctx context.Context, step progress.Step) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.backTimeout())
+	defer cancel()
+	step.Update("starting OpenCloud")
+	took, err := recovery.Start(ctx, r.server(), r.before.Also, step.Update)
+	r.down.Start, r.down.Ready = took.Start.Seconds(), took.Ready.Seconds()
+	if err != nil {
+		return err
+	}
+	r.back = true
+	return nil
+}
+
+// server is all that bringing the instance back needs.
+func (r *run) server() recovery.Server {
+	return recovery.Server{Layout: r.Config.Layout, Control: r.Config.Control, Ready: r.Config.Ready}
+}
+
+// backTimeout is how long bringing back may take at the most.
+func (r *run) backTimeout() time.Duration {
+	return 2*r.Config.Control.StartTimeout + r.Config.Ready.Timeout
+}

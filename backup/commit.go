@@ -1,0 +1,154 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/ocbackup/ocbackup/config"
+	"github.com/ocbackup/ocbackup/fault"
+	"github.com/ocbackup/ocbackup/manifest"
+	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/progress"
+	"github.com/ocbackup/ocbackup/repo"
+)
+
+// commit stores the manifest. The set exists from then on, and only then.
+func (r *run) commit(ctx context.Context, step progress.Step) (string, error) {
+	m := r.manifest()
+	step.Update("set " + r.set)
+	if _, err := manifest.Store(ctx, r.Repo, m, map[string][]byte{
+		"ocbackup.toml": config.Render(r.Config.WithoutSecrets()),
+		"RECOVERY.txt":  manifest.RecoveryText(m, r.Repo.Location()),
+	}); err != nil {
+		return "", r.Repo.Failure(err, "commit set "+r.set)
+	}
+	r.committed = true
+	res := r.result()
+	return fmt.Sprintf("set %s, %s in %s files (%s new)", r.set,
+		humanize.IBytes(res.Bytes), humanize.Comma(int64(res.Files)), humanize.IBytes(res.Added)), fault.Point("commit.end")
+}
+
+// manifest writes down what the run has stored, and how.
+func (r *run) manifest() *manifest.Manifest {
+	host, _ := os.Hostname() //nolint:errcheck // an unknown name is shown as such
+	m := &manifest.Manifest{
+		Format: manifest.Format, Set: r.set, Instance: r.Config.Name, Host: host,
+		Started: r.started, Frozen: r.frozen, Committed: time.Now(),
+		Tool: r.Version, Restic: r.restic.String(), OpenCloud: r.version,
+		Layout: r.Config.Layout, Control: r.Config.Control,
+		Components: r.components(), Full: r.full(), Taken: "final pass",
+		Downtime: r.down, WasRunning: r.running(), Search: r.verdict, NotProtected: r.notes,
+	}
+	for _, x := range r.roots {
+		s, ok := r.pushed[x.Name]
+		if !ok && !x.absent {
+			continue
+		}
+		mr := manifest.Root{
+			Root: x.Root, Real: x.real, Command: x.command, Dir: x.dir,
+			Snapshot: s.snapshot, Files: s.files, Bytes: s.bytes, Added: s.added, Census: x.sum,
+		}
+		if x.real != "" {
+			mr.Entry = filepath.Base(x.real)
+		}
+		m.Roots = append(m.Roots, mr)
+	}
+	if s, ok := r.pushed[imageRoot.Name]; ok && r.image != nil {
+		m.Image = &manifest.Image{Ref: r.image.Ref, Digest: r.image.Digest}
+		m.Roots = append(m.Roots, manifest.Root{
+			Root: imageRoot, Command: r.image.Save, Snapshot: s.snapshot, Files: s.files, Bytes: s.bytes, Added: s.added,
+		})
+	}
+	return m
+}
+
+// tidy forgets what no set needs: the seeds of this run, and what runs that failed
+// have left. Their data stay until the next prune.
+func (r *run) tidy(ctx context.Context, step progress.Step) (string, error) {
+	if err := r.record(); err != nil {
+		r.warn("the record of this run could not be written: " + err.Error())
+	}
+	ids := r.history.leftovers()
+	for _, x := range r.roots {
+		if x.parent != "" && !slices.ContainsFunc(r.history.snapshots, func(s repo.Snapshot) bool { return s.ID == x.parent }) {
+			ids = append(ids, x.parent) // a seed of this run
+		}
+	}
+	if len(ids) == 0 {
+		return "", nil
+	}
+	step.Update("forgetting what no set needs")
+	if err := r.Repo.Forget(ctx, ids...); err != nil {
+		// The set is committed and whole; what is left over does no harm and is tried again.
+		r.warn("left-over snapshots could not be removed: " + err.Error())
+		return "left-over snapshots stay until the next run", nil
+	}
+	return plural(len(ids), "left-over snapshot") + " forgotten", nil
+}
+
+// record leaves the result of the last run that committed where monitoring can
+// find it: last-backup.json in the state directory.
+func (r *run) record() error {
+	data, err := json.MarshalIndent(r.result(), "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(r.Config.StateDir, "last-backup.json")
+	if err := os.WriteFile(path+".tmp", append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+// Plan is what a run would do.
+type Plan struct {
+	Instance   string                `json:"instance"`
+	Driver     opencloud.Driver      `json:"driver"`
+	Control    string                `json:"control"`
+	State      string                `json:"state"` // of the instance now
+	Repository string                `json:"repository"`
+	Sets       int                   `json:"sets"`
+	Full       bool                  `json:"full"`
+	Components []opencloud.Component `json:"components"`
+	Roots      []PlannedRoot         `json:"roots"`
+	// NotProtected names what discovery saw and the set would not hold.
+	NotProtected []string `json:"not_protected,omitempty"`
+	Warnings     []string `json:"warnings,omitempty"`
+}
+
+// PlannedRoot is a root that a run would store.
+type PlannedRoot struct {
+	opencloud.Root
+	Command []string `json:"command,omitempty"`
+	Absent  bool     `json:"absent,omitempty"`
+	When    string   `json:"when"`  // hot, or cold
+	First   bool     `json:"first"` // nothing to compare with yet: all of it is read
+}
+
+// DryRun prepares a run, tells what it would do, and changes nothing.
+func DryRun(ctx context.Context, o Options) (*Plan, error) {
+	r := &run{Options: o, started: time.Now(), pushed: map[string]stored{}}
+	if _, err := r.prepare(ctx, o.Report.Step("prepare")); err != nil {
+		return nil, r.failure("prepare", err)
+	}
+	p := &Plan{
+		Instance: r.Config.Name, Driver: r.Config.Layout.Driver, Control: r.ctl.String(), State: string(r.before.State),
+		Repository: r.Repo.Location(), Sets: len(r.history.sets), Full: r.full(), Components: r.components(),
+		NotProtected: r.notes, Warnings: r.warnings,
+	}
+	for _, x := range r.roots {
+		when := "cold"
+		if x.hotRoot() {
+			when = "hot"
+		}
+		p.Roots = append(p.Roots, PlannedRoot{Root: x.Root, Command: x.command, Absent: x.absent, When: when, First: x.parent == ""})
+	}
+	return p, nil
+}

@@ -1,0 +1,268 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ocbackup/ocbackup/census"
+	"github.com/ocbackup/ocbackup/config/discover"
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/manifest"
+	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/progress"
+	"github.com/ocbackup/ocbackup/repo"
+)
+
+// root is a root on its way into the repository.
+type root struct {
+	opencloud.Root
+	real    string   // Path with symbolic links resolved
+	dir     bool     // a directory, not a file
+	absent  bool     // optional, and not there
+	command []string // an extra that is a command's output, not a path
+	parent  string   // the snapshot to compare with
+	known   *census.Known
+	sum     *census.Sum
+}
+
+// hotRoot tells whether the root is stored while the instance runs: a binary on
+// disk does not change with it.
+func (r *root) hotRoot() bool { return r.Has(opencloud.Binary) }
+
+// history is what the repository holds of an instance.
+type history struct {
+	sets      []string // ids of the committed sets, oldest first
+	snapshots []repo.Snapshot
+}
+
+// prepare makes sure of everything that could fail later. Nothing is stopped
+// before all of it holds.
+func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
+	step.Update("reading the repository")
+	var err error
+	if r.restic, err = r.Repo.Prepare(ctx); err != nil {
+		return "", r.Repo.Failure(err, "run restic")
+	}
+	if err := r.lookBack(ctx); err != nil {
+		return "", err
+	}
+	step.Update("looking at the instance")
+	if r.ctl, err = control.New(r.Config.Control); err != nil {
+		return "", fail.Wrap(fail.Usage, err, "", "correct [control] in the configuration")
+	}
+	if r.before, err = r.ctl.Status(ctx); err != nil {
+		return "", fail.Wrap(fail.Failed, err, "ask for the state of "+r.ctl.String(), "see \"ocbackup doctor\"")
+	}
+	if r.before.State == control.Changing {
+		return "", fail.New(fail.Failed, fmt.Sprintf("%s is starting or stopping right now (%s)", r.ctl, r.before.Detail),
+			"wait until it has settled, or look why it does not: a backup must know whether OpenCloud runs")
+	}
+	if err := r.checkDrift(ctx); err != nil {
+		return "", err
+	}
+	if err := r.findRoots(); err != nil {
+		return "", err
+	}
+	r.notes = slices.Clone(r.Config.NotProtected)
+	return fmt.Sprintf("repository %s (%s), restic %s, %s %s",
+		r.Repo.Location(), plural(len(r.history.sets), "set"), r.restic, r.ctl, r.before.State), nil
+}
+
+// lookBack reads what the repository holds of this instance.
+func (r *run) lookBack(ctx context.Context) error {
+	snaps, err := r.Repo.Snapshots(ctx)
+	if err != nil {
+		return r.Repo.Failure(err, "read the repository")
+	}
+	r.history = look(snaps)
+	if n := len(r.history.sets); n > 0 {
+		newest := r.history.sets[n-1]
+		var its []repo.Snapshot
+		for _, s := range snaps {
+			if s.HasTag(manifest.SetTag(newest)) {
+				its = append(its, s)
+			}
+		}
+		sets, err := manifest.FromSnapshots(ctx, r.Repo, its, r.cacheDir())
+		if err != nil {
+			return r.Repo.Failure(err, "read the newest manifest")
+		}
+		if len(sets) > 0 && sets[0].Manifest != nil {
+			r.last = sets[0].Manifest
+		}
+	}
+	return nil
+}
+
+// look sorts snapshots into a history.
+func look(snaps []repo.Snapshot) history {
+	h := history{snapshots: snaps}
+	for _, s := range snaps {
+		if id := manifest.SetOf(s); id != "" && s.HasTag(manifest.Tag) {
+			h.sets = append(h.sets, id)
+		}
+	}
+	slices.Sort(h.sets)
+	return h
+}
+
+// parent returns the newest snapshot of a root, committed or not: what a run that
+// failed has stored need not be read again.
+func (h history) parent(root string) string {
+	for _, s := range slices.Backward(h.snapshots) {
+		if s.HasTag(manifest.RootTag(root)) {
+			return s.ID
+		}
+	}
+	return ""
+}
+
+// leftovers returns the snapshots of sets that were never committed.
+func (h history) leftovers() []string {
+	var ids []string
+	for _, s := range h.snapshots {
+		if id := manifest.SetOf(s); id != "" && !slices.Contains(h.sets, id) {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
+}
+
+// checkDrift compares the configuration with the instance as it is deployed now: a
+// data directory that was moved since would be missing in the set.
+func (r *run) checkDrift(ctx context.Context) error {
+	found, err := discover.Again(ctx, r.Config)
+	if err != nil {
+		r.warn("the deployment could not be compared with the configuration: " + err.Error())
+		return nil
+	}
+	if found == nil {
+		return nil // nothing to compare with: commands of the admin's
+	}
+	if diff := discover.Drift(r.Config, found.Config); len(diff) > 0 {
+		return fail.New(fail.Usage, "the instance is not where the configuration says:\n"+strings.Join(diff, "\n"),
+			"correct "+r.Config.Path+", or write it anew with \"ocbackup init --force\"")
+	}
+	return nil
+}
+
+// findRoots makes the list of what is to be stored, and looks at each.
+func (r *run) findRoots() error {
+	l := r.Config.Layout
+	if l.Driver == opencloud.DecomposedS3 && r.wants(opencloud.Blobs) {
+		return fail.New(fail.Usage, "storage driver decomposeds3: the blobs lie in an S3 bucket, which this version does not back up",
+			"back up the rest with --component config,system,metadata,search,binary; it is not a full set")
+	}
+	for _, x := range l.Roots() {
+		r.add(&root{Root: x})
+	}
+	for _, e := range r.Config.Extra {
+		r.add(&root{
+			Root:    opencloud.Root{Name: "extra-" + e.Name, Components: []opencloud.Component{opencloud.Extra}, Path: e.Path},
+			command: e.Command,
+		})
+	}
+	if len(r.roots) == 0 {
+		return fail.Usagef("see --component in \"ocbackup backup --help\"", "nothing to back up: no root of the instance belongs to the chosen components")
+	}
+	var missing []string
+	for _, x := range r.roots {
+		if len(x.command) > 0 {
+			continue
+		}
+		if err := x.look(); err != nil {
+			missing = append(missing, err.Error())
+		}
+	}
+	if len(missing) > 0 {
+		return fail.New(fail.Usage, strings.Join(missing, "\n"),
+			"mount or create what is missing, or correct [layout] in "+r.Config.Path)
+	}
+	return nil
+}
+
+// add takes a root in if the run wants it.
+func (r *run) add(x *root) {
+	if !slices.ContainsFunc(x.Components, r.wants) {
+		return
+	}
+	x.parent = r.history.parent(x.Name)
+	r.roots = append(r.roots, x)
+}
+
+// wants tells whether a component is part of the run.
+func (r *run) wants(c opencloud.Component) bool {
+	if slices.Contains(r.Config.Backup.Skip, c) {
+		return false
+	}
+	return len(r.Components) == 0 || slices.Contains(r.Components, c)
+}
+
+// look resolves a root's path and sees whether it can be stored.
+func (x *root) look() error {
+	real, err := filepath.EvalSymlinks(x.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if x.Optional {
+			x.absent = true
+			return nil
+		}
+		return fmt.Errorf("root %s: %s does not exist", x.Name, x.Path)
+	}
+	if err != nil {
+		return fmt.Errorf("root %s: %w", x.Name, err)
+	}
+	st, err := os.Stat(real)
+	if err != nil {
+		return fmt.Errorf("root %s: %w", x.Name, err)
+	}
+	x.real, x.dir = real, st.IsDir()
+	if x.Has(opencloud.Metadata) && x.Has(opencloud.Blobs) {
+		if err := opencloud.XattrSupport(real); err != nil {
+			return fmt.Errorf("root %s: %w", x.Name, err)
+		}
+	}
+	return nil
+}
+
+// full tells whether an instance can be restored from the set.
+func (r *run) full() bool {
+	for _, c := range []opencloud.Component{opencloud.Config, opencloud.System, opencloud.Metadata, opencloud.Blobs} {
+		if !r.wants(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// components lists what the set holds.
+func (r *run) components() []opencloud.Component {
+	var out []opencloud.Component
+	for _, c := range append(slices.Clone(opencloud.Components), opencloud.Extra) {
+		has := slices.ContainsFunc(r.roots, func(x *root) bool { return x.Has(c) && !x.absent })
+		if has || c == opencloud.Binary && r.image != nil {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (r *run) cacheDir() string { return filepath.Join(r.Config.StateDir, "cache") }
+
+func (r *run) warn(text string) {
+	r.warnings = append(r.warnings, text)
+	r.Log.Warn().Msg(text)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,181 @@
+package commands
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/urfave/cli/v2"
+
+	"github.com/ocbackup/ocbackup/backup"
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/opencloud"
+)
+
+func backupCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "backup",
+		Usage: "make a set: stop OpenCloud for seconds, store all of it, start it again",
+		Description: `Everything that could fail is looked at first, with OpenCloud running. Then it is
+stopped, proven stopped, stored, and started again, whatever happens in between. The
+set exists only when its manifest is stored, as the last thing.
+
+EXAMPLES:
+   ocbackup backup                                  a full set
+   ocbackup backup --dry-run                        what would be done
+   ocbackup backup --component config,system        a part; the result is not a full set
+   ocbackup --json backup > result.json             for scripts (docs/json.md)
+
+` + exitCodes,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print the plan and change nothing"},
+			componentFlag("back up only these `COMPONENTS`"),
+		},
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			e, err := setup(c)
+			if err != nil {
+				return err
+			}
+			components, err := parseComponents(c.StringSlice("component"))
+			if err != nil {
+				return err
+			}
+			r, err := e.repo()
+			if err != nil {
+				return err
+			}
+			o := backup.Options{Config: e.cfg, Repo: r, Version: Version, Components: components, Report: e.rep, Log: e.log}
+			if c.Bool("dry-run") {
+				plan, err := backup.DryRun(c.Context, o)
+				if err != nil {
+					return err
+				}
+				if e.json {
+					return e.printJSON(plan)
+				}
+				printPlan(e.out, plan)
+				return nil
+			}
+			res, err := backup.Run(c.Context, o)
+			if err != nil {
+				return err
+			}
+			if e.json {
+				return e.printJSON(res)
+			}
+			printBackup(e.out, res)
+			return nil
+		},
+	}
+}
+
+// componentFlag is the --component of several commands.
+func componentFlag(usage string) cli.Flag {
+	return &cli.StringSliceFlag{Name: "component", Usage: usage + ", of " + strings.Join(componentNames(), ", ")}
+}
+
+func componentNames() []string {
+	var names []string
+	for _, c := range opencloud.Components {
+		names = append(names, string(c))
+	}
+	return append(names, string(opencloud.Extra))
+}
+
+// parseComponents reads --component: repeated, or separated by commas.
+func parseComponents(args []string) ([]opencloud.Component, error) {
+	var out []opencloud.Component
+	for _, a := range args {
+		if !slices.Contains(componentNames(), a) {
+			return nil, fail.Usagef("use some of "+strings.Join(componentNames(), ", "), "--component: there is no component %q", a)
+		}
+		if c := opencloud.Component(a); !slices.Contains(out, c) {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+func printPlan(w io.Writer, p *backup.Plan) {
+	fmt.Fprintf(w, "%s: driver %s, %s (%s)\n", p.Instance, p.Driver, p.Control, p.State)
+	fmt.Fprintf(w, "repository %s, %d sets\n\n", p.Repository, p.Sets)
+	t := newTable(w)
+	t.AppendHeader(table.Row{"ROOT", "COMPONENTS", "WHEN", "WHAT"})
+	for _, r := range p.Roots {
+		what := r.Path
+		switch {
+		case len(r.Command) > 0:
+			what = "output of " + strings.Join(r.Command, " ")
+		case r.Absent:
+			what += " (not there; left out)"
+		case r.First:
+			what += " (first time: read in full)"
+		}
+		t.AppendRow(table.Row{r.Name, joinComponents(r.Components), r.When, what})
+	}
+	t.Render()
+	if !p.Full {
+		fmt.Fprintln(w, "\nThis would not be a full set: an instance can't be restored from it alone.")
+	}
+	printNotes(w, p.NotProtected, p.Warnings)
+	fmt.Fprintln(w, "\nDry run: nothing was stopped, nothing was stored.")
+}
+
+func printBackup(w io.Writer, r *backup.Result) {
+	if !r.Full {
+		fmt.Fprintf(w, "\nThis is not a full set: it holds %s only.\n", joinComponents(r.Components))
+	}
+	printNotes(w, r.NotProtected, r.Warnings)
+	fmt.Fprintf(w, "\nSet %s: %s in %s files, %s new. Search index %s.\n", r.Set, humanize.IBytes(r.Bytes),
+		humanize.Comma(int64(r.Files)), humanize.IBytes(r.Added), r.Search.State)
+	away := "OpenCloud was not running and was left so."
+	if r.WasRunning {
+		away = fmt.Sprintf("OpenCloud was away for %s.", seconds(r.Downtime.Total))
+	}
+	fmt.Fprintf(w, "Done in %s. %s\n", seconds(r.Seconds), away)
+}
+
+func printNotes(w io.Writer, notProtected, warnings []string) {
+	for _, s := range notProtected {
+		fmt.Fprintln(w, "Not protected: "+s)
+	}
+	for _, s := range warnings {
+		fmt.Fprintln(w, "Warning: "+s)
+	}
+}
+
+func joinComponents(cs []opencloud.Component) string {
+	var s []string
+	for _, c := range cs {
+		s = append(s, string(c))
+	}
+	return strings.Join(s, ", ")
+}
+
+// seconds shows a length of time the way people say it.
+func seconds(s float64) string {
+	switch d := time.Duration(s * float64(time.Second)); {
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", s)
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	default:
+		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	}
+}
+
+// newTable returns a table in the one style that all commands print.
+func newTable(w io.Writer) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	style := table.StyleLight
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
+	t.SetStyle(style)
+	return t
+}

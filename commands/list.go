@@ -1,0 +1,173 @@
+package commands
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/urfave/cli/v2"
+
+	"github.com/ocbackup/ocbackup/manifest"
+	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/repo"
+)
+
+func listCommand() *cli.Command {
+	return &cli.Command{
+		Name:    "list",
+		Aliases: []string{"ls", "sets"},
+		Usage:   "list the sets in the repository",
+		Description: `A set is everything that one backup stored. COMPLETE says whether an instance can be
+restored from it.
+
+EXAMPLES:
+   ocbackup list
+   ocbackup list --version 4.0                      sets of OpenCloud 4.0.x
+   ocbackup --json list | jq -r '.sets[-1].set'     the newest set's id
+
+` + exitCodes,
+		Flags:        append(repositoryFlags(), &cli.StringFlag{Name: "version", Usage: "only sets of this OpenCloud `VERSION` (a prefix)"}),
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			e, r, err := openRepository(c)
+			if err != nil {
+				return err
+			}
+			sets, err := readSets(c, e, r)
+			if err != nil {
+				return err
+			}
+			var views []setView
+			for i := range sets {
+				if v := view(&sets[i]); strings.HasPrefix(v.OpenCloud, c.String("version")) {
+					views = append(views, v)
+				}
+			}
+			if e.json {
+				return e.printJSON(struct {
+					Repository string    `json:"repository"`
+					Sets       []setView `json:"sets"`
+				}{r.Location(), append([]setView{}, views...)})
+			}
+			printSets(e.out, views, time.Now())
+			return nil
+		},
+	}
+}
+
+// readSets reads all sets, telling that it does: the first time takes a while.
+func readSets(c *cli.Context, e *env, r *repo.Repo) ([]manifest.Set, error) {
+	if _, err := r.Prepare(c.Context); err != nil {
+		return nil, r.Failure(err, "run restic")
+	}
+	step := quiet(e).Step("read")
+	step.Update("reading the sets")
+	sets, err := manifest.List(c.Context, r, e.cacheDir())
+	if err != nil {
+		err = r.Failure(err, "read the sets")
+		step.Fail(err)
+		return nil, err
+	}
+	step.Skip("")
+	return sets, nil
+}
+
+// setView is a set as list and show tell of it; docs/json.md describes it.
+type setView struct {
+	Set        string                `json:"set"`
+	Instance   string                `json:"instance,omitempty"`
+	Frozen     time.Time             `json:"frozen,omitzero"`
+	OpenCloud  string                `json:"opencloud,omitempty"`
+	Driver     opencloud.Driver      `json:"driver,omitempty"`
+	Components []opencloud.Component `json:"components,omitempty"`
+	Files      uint64                `json:"files"`
+	Bytes      uint64                `json:"bytes"`
+	Added      uint64                `json:"added"` // in the repository, compressed
+	Downtime   float64               `json:"downtime_s"`
+	Search     string                `json:"search,omitempty"`
+	// State is complete, partial (not all components), broken (snapshots are gone) or
+	// damaged (the manifest can't be read).
+	State string `json:"state"`
+	Error string `json:"error,omitempty"`
+}
+
+// The states of a set.
+const (
+	setComplete = "complete"
+	setPartial  = "partial"
+	setBroken   = "BROKEN"
+	setDamaged  = "DAMAGED"
+)
+
+func view(s *manifest.Set) setView {
+	v := setView{Set: s.ID, Added: s.Added}
+	if s.Err != nil {
+		v.State, v.Error = setDamaged, s.Err.Error()
+		return v
+	}
+	m := s.Manifest
+	v.Instance, v.Frozen, v.OpenCloud, v.Driver = m.Instance, m.Frozen, m.OpenCloud, m.Layout.Driver
+	v.Components, v.Downtime, v.Search = m.Components, m.Downtime.Total, string(m.Search.State)
+	for _, r := range m.Roots {
+		v.Files += r.Files
+		v.Bytes += r.Bytes
+	}
+	switch {
+	case len(s.Missing) > 0:
+		v.State, v.Error = setBroken, "snapshots are gone: "+strings.Join(s.Missing, ", ")
+	case !m.Full:
+		v.State = setPartial
+	default:
+		v.State = setComplete
+	}
+	return v
+}
+
+func printSets(w io.Writer, sets []setView, now time.Time) {
+	if len(sets) == 0 {
+		fmt.Fprintln(w, "There are no sets yet. Make one with \"ocbackup backup\".")
+		return
+	}
+	t := newTable(w)
+	t.AppendHeader(table.Row{"SET", "AGE", "SIZE", "ADDED", "DOWNTIME", "VERSION", "DRIVER", "INDEX", "COMPLETE"})
+	for _, s := range sets {
+		if s.State == setDamaged {
+			t.AppendRow(table.Row{s.Set, "", "", humanize.IBytes(s.Added), "", "", "", "", s.State})
+			continue
+		}
+		state := s.State
+		switch s.State {
+		case setComplete:
+			state = "yes"
+		case setPartial:
+			state = "no: only " + joinComponents(s.Components)
+		}
+		t.AppendRow(table.Row{
+			s.Set, age(now.Sub(s.Frozen)), humanize.IBytes(s.Bytes), humanize.IBytes(s.Added),
+			seconds(s.Downtime), s.OpenCloud, s.Driver, s.Search, state,
+		})
+	}
+	t.Render()
+	for _, s := range sets {
+		if s.Error != "" {
+			fmt.Fprintf(w, "%s: %s\n", s.Set, s.Error)
+		}
+	}
+}
+
+// age shows how old something is, in its two largest units at the most.
+func age(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(max(d, 0).Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d d", int(d.Hours()/24))
+	}
+}

@@ -1,0 +1,112 @@
+package commands
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/urfave/cli/v2"
+
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/manifest"
+)
+
+func showCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "show",
+		Usage:     "show one set: what it holds, how it was taken",
+		ArgsUsage: "[SET]",
+		Description: `SET is an id, a prefix of one, or "latest" (the default).
+
+EXAMPLES:
+   ocbackup show
+   ocbackup show 20261123
+   ocbackup --json show latest | jq .manifest.downtime
+
+` + exitCodes,
+		Flags:        repositoryFlags(),
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 1 {
+				return fail.Usagef("see \"ocbackup show --help\"", "show takes one SET")
+			}
+			e, r, err := openRepository(c)
+			if err != nil {
+				return err
+			}
+			sets, err := readSets(c, e, r)
+			if err != nil {
+				return err
+			}
+			set, err := manifest.Pick(sets, c.Args().First(), r.Host())
+			if err != nil {
+				return pickFailure(err)
+			}
+			if e.json {
+				return e.printJSON(struct {
+					setView
+					Manifest *manifest.Manifest `json:"manifest,omitempty"`
+				}{view(set), set.Manifest})
+			}
+			if set.Err != nil {
+				return fail.Wrap(fail.Inconsistent, set.Err, "set "+set.ID, "other sets may be sound: \"ocbackup list\"; \"ocbackup verify\" tells more")
+			}
+			printSet(e.out, set)
+			return nil
+		},
+	}
+}
+
+func printSet(w io.Writer, s *manifest.Set) {
+	m, v := s.Manifest, view(s)
+	line := func(k, format string, args ...any) { fmt.Fprintf(w, "%-14s %s\n", k, fmt.Sprintf(format, args...)) }
+	line("set", "%s (%s)", s.ID, v.State)
+	line("instance", "%s, on host %s", m.Instance, m.Host)
+	line("state of", "%s (%s ago)", m.Frozen.Local().Format(time.DateTime), age(time.Since(m.Frozen)))
+	line("OpenCloud", "%s, driver %s", m.OpenCloud, m.Layout.Driver)
+	if m.Image != nil {
+		line("image", "%s, %s", m.Image.Ref, m.Image.Digest)
+	}
+	line("taken", "%s, by ocbackup %s with restic %s", m.Taken, m.Tool, m.Restic)
+	if m.WasRunning {
+		d := m.Downtime
+		line("downtime", "%s: stop %s, store %s, start %s, ready %s", seconds(d.Total), seconds(d.Stop), seconds(d.Store), seconds(d.Start), seconds(d.Ready))
+	} else {
+		line("downtime", "none: OpenCloud was not running")
+	}
+	index := string(m.Search.State)
+	if m.Search.Docs > 0 {
+		index += fmt.Sprintf(", %s documents", humanize.Comma(int64(m.Search.Docs)))
+	}
+	if m.Search.Detail != "" {
+		index += " (" + m.Search.Detail + ")"
+	}
+	line("search index", "%s", index)
+	line("size", "%s in %s files; added %s to the repository", humanize.IBytes(v.Bytes), humanize.Comma(int64(v.Files)), humanize.IBytes(v.Added))
+	for _, n := range m.NotProtected {
+		line("not protected", "%s", n)
+	}
+	fmt.Fprintln(w)
+	t := newTable(w)
+	t.AppendHeader(table.Row{"ROOT", "COMPONENTS", "FILES", "SIZE", "ADDED", "SNAPSHOT", "PATH"})
+	for _, r := range m.Roots {
+		id := r.Snapshot
+		if len(id) > 8 {
+			id = id[:8]
+		}
+		if id == "" {
+			id = "(was absent)"
+		}
+		path := r.Path
+		if len(r.Command) > 0 {
+			path = "(output of a command)"
+		}
+		t.AppendRow(table.Row{r.Name, joinComponents(r.Components), humanize.Comma(int64(r.Files)), humanize.IBytes(r.Bytes), humanize.IBytes(r.Added), id, path})
+	}
+	t.Render()
+	if v.Error != "" {
+		fmt.Fprintln(w, "\n"+v.Error)
+	}
+}

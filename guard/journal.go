@@ -1,0 +1,138 @@
+package guard
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// JournalName is the journal's file in the state directory; units test for it.
+const JournalName = "journal.json"
+
+// format is the journal format that this version reads and writes.
+const format = 1
+
+// DamagedError says that there is a journal, so that an instance may be stopped,
+// but that it can't be understood.
+type DamagedError struct {
+	Path string
+	Err  error
+}
+
+// Error names the file.
+func (e *DamagedError) Error() string { return fmt.Sprintf("journal %s is damaged: %v", e.Path, e.Err) }
+
+// Unwrap returns what is wrong with it.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// Write puts a journal on disk, in the place of the one that may be there. When it
+// returns nil the journal survives a power loss; when it does not, the old one is
+// still there. Format, PID, BootID and Written are filled in where they are zero.
+func Write(dir string, j Journal) error {
+	j.Format = format
+	if j.PID == 0 {
+		j.PID = os.Getpid()
+	}
+	if j.BootID == "" {
+		j.BootID = BootID()
+	}
+	if j.Written.IsZero() {
+		j.Written = time.Now().UTC()
+	}
+	b, err := json.MarshalIndent(j, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	path := filepath.Join(dir, JournalName)
+	tmp := path + ".new"
+	if err := writeSynced(tmp, append(b, '\n')); err != nil {
+		return fmt.Errorf("write journal: %w", errors.Join(err, removeIfThere(tmp)))
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("write journal: %w", errors.Join(err, removeIfThere(tmp)))
+	}
+	if err := syncDir(dir); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	return nil
+}
+
+// Read returns the journal in a state directory: nil, nil when there is none, a
+// *DamagedError when it can't be understood. Fields that this version does not
+// know are ignored.
+func Read(dir string) (*Journal, error) {
+	path := filepath.Join(dir, JournalName)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	var j Journal
+	if err := json.Unmarshal(b, &j); err != nil {
+		return nil, &DamagedError{path, err}
+	}
+	if j.Format != format {
+		return nil, &DamagedError{path, fmt.Errorf("format %d is not known to this version, which knows %d", j.Format, format)}
+	}
+	if j.Kind != Backup && j.Kind != Restore {
+		return nil, &DamagedError{path, fmt.Errorf("unknown kind %q", j.Kind)}
+	}
+	return &j, nil
+}
+
+// Clear removes the journal: the instance is back. That there is none is no error.
+func Clear(dir string) error {
+	if err := removeIfThere(filepath.Join(dir, JournalName)); err != nil {
+		return fmt.Errorf("clear journal: %w", err)
+	}
+	if err := syncDir(dir); err != nil {
+		return fmt.Errorf("clear journal: %w", err)
+	}
+	return nil
+}
+
+// BootID identifies the time since the machine was started last (proc(5),
+// /proc/sys/kernel/random/boot_id); empty when it can't be read.
+func BootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func writeSynced(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// syncDir makes what was created, renamed or removed in a directory survive a
+// power loss.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

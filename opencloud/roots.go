@@ -1,0 +1,147 @@
+package opencloud
+
+import (
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// Roots lists what a full set of an instance with this layout is made of, save
+// the container image and the admin's extras. Roots that lie inside others are
+// excluded from them, so that nothing is stored twice.
+//
+// Where things lie is laid down in OpenCloud's pkg/config/defaults/paths.go and
+// in the defaults of its services; the split per driver is docs/formats.md's.
+func (l Layout) Roots() []Root {
+	var roots []Root
+	add := func(r Root) {
+		if r.Path != "" {
+			roots = append(roots, r)
+		}
+	}
+	add(Root{Name: "config", Components: []Component{Config}, Path: l.ConfigDir})
+	if base, files := commonBase(l.Deployment); len(files) > 0 {
+		add(Root{Name: "deployment", Components: []Component{Config}, Path: base, Include: files})
+	}
+	add(Root{Name: "system", Components: []Component{System}, Path: l.DataDir})
+	for i, p := range l.SystemPaths {
+		add(Root{Name: "system-" + strconv.Itoa(i+2), Components: []Component{System}, Path: p})
+	}
+	if l.Driver == Posix {
+		// Metadata are extended attributes of the very files that hold the contents.
+		add(Root{Name: "users", Components: []Component{Metadata, Blobs}, Path: l.UsersRoot})
+	} else {
+		add(Root{Name: "metadata", Components: []Component{Metadata}, Path: l.UsersRoot, Exclude: []string{blobsGlob}})
+		if l.Driver == Decomposed {
+			add(Root{Name: "blobs", Components: []Component{Blobs}, Path: l.UsersRoot, Include: []string{blobsGlob}})
+		}
+	}
+	if !l.SearchExternal {
+		add(Root{Name: "search", Components: []Component{Search}, Path: l.SearchDir, Optional: true})
+	}
+	add(Root{Name: "binary", Components: []Component{Binary}, Path: l.Binary})
+
+	for i := range roots {
+		roots[i].Exclude = append(roots[i].Exclude, l.nested(roots, i)...)
+	}
+	return roots
+}
+
+// blobsGlob is where the decomposed driver keeps blobs, below the users root:
+// spaces/<first two of the space id>/<rest>/blobs (reva, pkg/storage/pkg/decomposedfs).
+const blobsGlob = "spaces/*/*/blobs"
+
+// nested lists, relative to root i and as literal globs, the other roots and the
+// left-out directories that lie inside it.
+func (l Layout) nested(roots []Root, i int) []string {
+	if len(roots[i].Include) > 0 {
+		return nil // names what it holds
+	}
+	var out []string
+	inside := append([]string{}, l.Leave...)
+	for j, r := range roots {
+		if j != i && len(r.Include) == 0 {
+			inside = append(inside, r.Path)
+		}
+		if j != i && r.Name == "deployment" {
+			for _, f := range r.Include {
+				inside = append(inside, filepath.Join(r.Path, Unglob(f)))
+			}
+		}
+	}
+	for _, p := range inside {
+		if rel, ok := below(roots[i].Path, p); ok {
+			out = append(out, Glob(rel))
+		}
+	}
+	sort.Strings(out)
+	return slices.Compact(out)
+}
+
+// LockFiles lists the files that a running instance holds an exclusive flock on:
+// the identity store and the search index (seen on every version so far).
+func (l Layout) LockFiles() []string {
+	files := []string{filepath.Join(l.DataDir, "idm", "idm.boltdb")}
+	for _, p := range l.SystemPaths {
+		if strings.HasSuffix(p, ".boltdb") {
+			files = append(files, p)
+		}
+	}
+	if l.SearchDir != "" && !l.SearchExternal {
+		files = append(files, filepath.Join(l.SearchDir, "bleve", "store", "root.bolt"))
+	}
+	return files
+}
+
+// Glob returns a glob that matches exactly the path p.
+func Glob(p string) string { return globEscaper.Replace(p) }
+
+// Unglob is the reverse of Glob.
+func Unglob(g string) string {
+	var b strings.Builder
+	for i := 0; i < len(g); i++ {
+		if g[i] == '\\' && i+1 < len(g) {
+			i++
+		}
+		b.WriteByte(g[i])
+	}
+	return b.String()
+}
+
+var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+
+// below returns p relative to dir when it lies strictly inside it.
+func below(dir, p string) (string, bool) {
+	rel, err := filepath.Rel(dir, p)
+	if err != nil || rel == "." || rel == ".." || strings.HasPrefix(rel, "../") {
+		return "", false
+	}
+	return rel, true
+}
+
+// commonBase returns the deepest directory that holds all files, and the files
+// relative to it as literal globs.
+func commonBase(files []string) (string, []string) {
+	if len(files) == 0 {
+		return "", nil
+	}
+	base := filepath.Dir(files[0])
+	for _, f := range files[1:] {
+		for base != "/" {
+			if _, ok := below(base, f); ok {
+				break
+			}
+			base = filepath.Dir(base)
+		}
+	}
+	var rels []string
+	for _, f := range files {
+		if rel, ok := below(base, f); ok {
+			rels = append(rels, Glob(rel))
+		}
+	}
+	sort.Strings(rels)
+	return base, slices.Compact(rels)
+}

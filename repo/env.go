@@ -1,0 +1,131 @@
+package repo
+
+import (
+	"os"
+	"sort"
+	"strings"
+)
+
+// passwordVars are the variables that restic takes a password from. File and
+// command together are an error to it, so they are never mixed from two sources.
+var passwordVars = []string{"RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND"}
+
+// ownVars are never inherited: they would contradict what ocbackup says, or change
+// what a backup reads.
+var ownVars = map[string]bool{
+	"RESTIC_REPOSITORY":      true,
+	"RESTIC_REPOSITORY_FILE": true,
+	"RESTIC_HOST":            true,
+	"RESTIC_PROGRESS_FPS":    true,
+	"RESTIC_IGNORE_INODE":    true,
+	"RESTIC_IGNORE_CTIME":    true,
+}
+
+// envMap is an environment by name.
+type envMap map[string]string
+
+// processEnv is ocbackup's own environment.
+func processEnv() envMap {
+	m := envMap{}
+	m.add(os.Environ())
+	return m
+}
+
+func (m envMap) add(env []string) {
+	for _, e := range env {
+		if name, value, ok := strings.Cut(e, "="); ok {
+			m[name] = value
+		}
+	}
+}
+
+// merge takes over what another environment may set.
+func (m envMap) merge(from envMap) {
+	for _, name := range passwordVars {
+		if _, ok := from[name]; ok {
+			m.drop(passwordVars...)
+			break
+		}
+	}
+	for name, value := range from {
+		if !ownVars[name] && !strings.HasPrefix(name, "RESTIC_FROM_") {
+			m[name] = value
+		}
+	}
+}
+
+func (m envMap) drop(names ...string) {
+	for _, name := range names {
+		delete(m, name)
+	}
+}
+
+func (m envMap) has(names ...string) bool {
+	for _, name := range names {
+		if m[name] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func (m envMap) list() []string {
+	l := make([]string, 0, len(m))
+	for name, value := range m {
+		l = append(l, name+"="+value)
+	}
+	sort.Strings(l)
+	return l
+}
+
+// env builds restic's environment: ocbackup's own without what contradicts the
+// options, then Options.Env, then what the options say.
+func (r *Repo) env() envMap {
+	m := envMap{}
+	m.merge(processEnv())
+	m.merge(r.opt.Env)
+	if r.opt.PasswordFile != "" || r.opt.PasswordCommand != "" {
+		m.drop(passwordVars...)
+	}
+	for name, value := range map[string]string{
+		"RESTIC_REPOSITORY":       r.opt.Location, // not -r: it may hold credentials
+		"RESTIC_PASSWORD_FILE":    r.opt.PasswordFile,
+		"RESTIC_PASSWORD_COMMAND": r.opt.PasswordCommand,
+		"RESTIC_CACHE_DIR":        r.opt.CacheDir,
+		"TMPDIR":                  r.opt.TempDir,
+	} {
+		if value != "" {
+			m[name] = value
+		}
+	}
+	return m
+}
+
+// secrets lists what must not turn up in an error or a log.
+func (r *Repo) secrets() []string {
+	var l []string
+	for _, value := range r.opt.Env {
+		l = append(l, value)
+	}
+	for name, value := range processEnv() {
+		if secretName(name) {
+			l = append(l, value)
+		}
+	}
+	l = append(l, locationSecrets(r.opt.Location)...)
+	// The longest first: a secret may be part of another.
+	sort.Slice(l, func(i, j int) bool { return len(l[i]) > len(l[j]) })
+	return l
+}
+
+// secretName reports whether an inherited variable holds a secret that restic or
+// a backend takes from the environment (the list is in doc/075_scripting.rst).
+func secretName(name string) bool {
+	switch name {
+	case "RESTIC_PASSWORD", "RESTIC_REST_PASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+		"AZURE_ACCOUNT_KEY", "AZURE_ACCOUNT_SAS", "B2_ACCOUNT_KEY", "GOOGLE_ACCESS_TOKEN",
+		"OS_PASSWORD", "OS_APPLICATION_CREDENTIAL_SECRET", "OS_AUTH_TOKEN", "ST_KEY":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,83 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pkg/xattr"
+)
+
+// meta is what a directory that stays where it is takes on from the staged one.
+type meta struct {
+	UID    int               `json:"uid"`
+	GID    int               `json:"gid"`
+	Mode   uint32            `json:"mode"`
+	MTime  time.Time         `json:"mtime"`
+	Xattrs map[string][]byte `json:"xattrs,omitempty"`
+}
+
+// readMeta reads the metadata of a directory.
+func readMeta(path string) (meta, error) {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return meta{}, err
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		return meta{}, fmt.Errorf("%s: no owner", path)
+	}
+	m := meta{UID: int(sys.Uid), GID: int(sys.Gid), Mode: sys.Mode & 0o7777, MTime: st.ModTime(), Xattrs: map[string][]byte{}}
+	names, err := xattr.LList(path)
+	if err != nil && !errors.Is(err, syscall.ENOTSUP) {
+		return m, err
+	}
+	for _, n := range names {
+		if !carried(n) {
+			continue
+		}
+		v, err := xattr.LGet(path, n)
+		if err != nil {
+			return m, err
+		}
+		m.Xattrs[n] = v
+	}
+	return m, nil
+}
+
+// apply gives a directory this metadata.
+func (m meta) apply(path string) error {
+	have, err := readMeta(path)
+	if err != nil {
+		return err
+	}
+	if err := os.Lchown(path, m.UID, m.GID); err != nil {
+		return err
+	}
+	if err := syscall.Chmod(path, m.Mode); err != nil {
+		return &os.PathError{Op: "chmod", Path: path, Err: err}
+	}
+	for n := range have.Xattrs {
+		if _, ok := m.Xattrs[n]; !ok {
+			if err := xattr.LRemove(path, n); err != nil {
+				return err
+			}
+		}
+	}
+	for n, v := range m.Xattrs {
+		if err := xattr.LSet(path, n, v); err != nil {
+			return err
+		}
+	}
+	return os.Chtimes(path, m.MTime, m.MTime)
+}
+
+// carried tells whether an extended attribute goes with the data, and not with the
+// machine (security labels).
+func carried(name string) bool {
+	return strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "system.posix_acl_") ||
+		strings.HasPrefix(name, "trusted.") && !strings.HasPrefix(name, "trusted.overlay.")
+}

@@ -1,0 +1,107 @@
+package restore
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// mounts is the set of mount points of this host.
+type mounts map[string]bool
+
+// readMounts reads the kernel's list (proc_pid_mountinfo(5): the fifth field is the
+// mount point, with blanks and backslashes as octal escapes).
+func readMounts() (mounts, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("read the list of mounts: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // read only
+	m := mounts{}
+	s := bufio.NewScanner(f)
+	for s.Scan() {
+		if fields := strings.Fields(s.Text()); len(fields) > 4 {
+			m[unescape(fields[4])] = true
+		}
+	}
+	return m, s.Err()
+}
+
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// at reports whether p can't be renamed because something is mounted there, or
+// because it is a subvolume: a directory with a device number of its own.
+func (m mounts) at(p string) bool {
+	if m[p] {
+		return true
+	}
+	a, err := device(p)
+	if err != nil {
+		return false
+	}
+	b, err := device(filepath.Dir(p))
+	return err == nil && a != b
+}
+
+// between reports whether a mount point lies below outer, at or above inner.
+func (m mounts) between(outer, inner string) bool {
+	for p := inner; p != outer && p != "/"; p = filepath.Dir(p) {
+		if m.at(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// inside lists the mount points strictly below dir.
+func (m mounts) inside(dir string) []string {
+	var out []string
+	for p := range m {
+		if _, ok := below(dir, p); ok {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// device returns the device number of the file system that p is on.
+func device(p string) (uint64, error) {
+	st, err := os.Lstat(p)
+	if err != nil {
+		return 0, err
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, fmt.Errorf("%s: no device number", p)
+	}
+	return uint64(sys.Dev), nil //nolint:unconvert // 32 bits wide on some platforms
+}
+
+func exists(p string) bool {
+	_, err := os.Lstat(p)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func isDir(p string) bool {
+	st, err := os.Stat(p)
+	return err == nil && st.IsDir()
+}

@@ -1,0 +1,132 @@
+package restore
+
+import (
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ocbackup/ocbackup/config"
+	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/progress"
+	"github.com/ocbackup/ocbackup/repo"
+)
+
+// Options say what to restore, where to, and how careful to be.
+type Options struct {
+	// Config is the configuration of the instance; nil on a bare host, where all of
+	// it comes from the set.
+	Config *config.Config
+	// Bare says, on a bare host, how the repository was opened. It becomes part of
+	// the configuration that is written back to ConfigPath, if there is none.
+	Bare       config.Repository
+	ConfigPath string
+
+	Repo *repo.Repo
+	// StateDir takes precedence over that of the configuration; empty: the
+	// configuration's.
+	StateDir string
+
+	// Set is "latest" (or empty), a set's id, or a prefix that only one set has.
+	Set string
+	// Components limits the restore; empty: the whole instance.
+	Components []opencloud.Component
+	Maps       []Mapping
+
+	// Target restores below this directory, beside the instance, which is not touched.
+	Target string
+	// InPlace writes onto the old data while the instance is stopped, instead of
+	// staging the new data beside it. It takes no second copy of the space, and
+	// can't be undone.
+	InPlace bool
+
+	// Yes agrees to replacing what is there. Without it, Confirm is asked.
+	Yes bool
+	// Confirm asks a person to type a word; it gives false when nobody can be asked.
+	Confirm func(question, word string) (bool, error)
+	// NoStart leaves the instance stopped.
+	NoStart bool
+	// NoRollback leaves the new data in place even when the server does not come up
+	// with it.
+	NoRollback bool
+	// AllowVersionMismatch lets a server that is newer than the set go on.
+	AllowVersionMismatch bool
+	// KeepStaging leaves what was staged in place when the restore fails.
+	KeepStaging bool
+	// DryRun only finds out what would be done.
+	DryRun bool
+
+	Report progress.Reporter
+	Log    zerolog.Logger
+}
+
+// The ways in which data is restored.
+const (
+	ModeStaged  = "staged"   // beside the old data, then exchanged
+	ModeInPlace = "in-place" // onto the old data
+	ModeBeside  = "target"   // below another directory; the instance is not touched
+	ModeUndo    = "undo"     // an earlier restore was taken back
+)
+
+// Result is what a restore has done, or with DryRun would do. docs/json.md
+// describes it.
+type Result struct {
+	Set        string                `json:"set"`
+	Instance   string                `json:"instance"`
+	Mode       string                `json:"mode"`
+	DryRun     bool                  `json:"dry_run,omitempty"`
+	Full       bool                  `json:"full"` // the whole instance
+	Components []opencloud.Component `json:"components"`
+	OpenCloud  string                `json:"opencloud"` // the version the set was taken from
+	Started    time.Time             `json:"started"`
+	Seconds    float64               `json:"seconds"`
+
+	Roots []Restored `json:"roots"`
+	// Replaced lists what was there before and gave way.
+	Replaced []Replaced `json:"replaced,omitempty"`
+
+	// Running tells whether the instance runs, and is ready, at the end.
+	Running bool `json:"running"`
+	// Downtime is how long the instance was away, in seconds.
+	Downtime float64 `json:"downtime_s"`
+
+	// Aside lists the directories that hold the old data; Undo is the command that
+	// brings it back, Delete the one that does away with it.
+	Aside  []string `json:"aside,omitempty"`
+	Undo   string   `json:"undo_command,omitempty"`
+	Delete string   `json:"delete_command,omitempty"`
+
+	// Reindex is "not needed", "done", "pending" (still to be done) or "would" (dry run);
+	// ReindexWhy says why it was called for.
+	Reindex    string `json:"reindex"`
+	ReindexWhy string `json:"reindex_why,omitempty"`
+
+	// Not lists what of the set was not restored, with how to get it.
+	Not []string `json:"not_restored,omitempty"`
+	// Notes are things that somebody should know or look at.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// The values of Result.Reindex.
+const (
+	ReindexNotNeeded = "not needed"
+	ReindexDone      = "done"
+	ReindexPending   = "pending"
+	ReindexWould     = "would"
+)
+
+// Restored is a root that was restored.
+type Restored struct {
+	Name  string `json:"name"`
+	Path  string `json:"path"` // where it is now
+	Files uint64 `json:"files"`
+	Bytes uint64 `json:"bytes"`
+}
+
+// Replaced is something that was in the way.
+type Replaced struct {
+	Root    string `json:"root"`
+	Path    string `json:"path"`
+	Entries int    `json:"entries"` // in the directory itself; 1 for a file
+	// Aside is the directory that the old data is kept in; empty: nowhere.
+	Aside string `json:"aside,omitempty"`
+}

@@ -1,0 +1,347 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/fault"
+	"github.com/ocbackup/ocbackup/guard"
+	"github.com/ocbackup/ocbackup/manifest"
+	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/progress"
+	"github.com/ocbackup/ocbackup/recovery"
+)
+
+// prepare makes sure of everything that could fail later. Nothing is stopped or
+// written before all of it holds, and somebody has agreed to what is replaced.
+func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
+	step.Update("reading the repository")
+	if err := r.findSet(ctx); err != nil {
+		return "", err
+	}
+	m := r.set.Manifest
+	if r.Target != "" {
+		if err := r.prepareBeside(ctx); err != nil {
+			return "", err
+		}
+		return r.found(), fault.Point("restore.prepared")
+	}
+	if err := r.findInstance(ctx); err != nil {
+		return "", err
+	}
+	if !r.DryRun {
+		if err := r.takeLock(ctx); err != nil {
+			return "", err
+		}
+	}
+	if err := r.checkSet(m); err != nil {
+		return "", err
+	}
+	if err := r.findTargets(); err != nil {
+		return "", err
+	}
+	step.Update("looking at the instance")
+	for _, check := range []func(context.Context) error{
+		r.checkPlaces, // every path of the instance is one that the set goes to
+		r.checkKey,    // the server never starts without its opencloud.yaml
+		r.checkState,  // the instance can be stopped and started
+		r.checkVersion,
+		r.checkRoom, // space, and what the file systems can hold
+	} {
+		if err := check(ctx); err != nil {
+			return "", err
+		}
+	}
+	if err := r.describe(ctx); err != nil {
+		return "", err
+	}
+	if r.DryRun {
+		return r.found() + "; nothing was done", nil
+	}
+	if err := r.agree(); err != nil {
+		return "", err
+	}
+	return r.found(), fault.Point("restore.prepared")
+}
+
+// found is the summary of prepare.
+func (r *run) found() string {
+	var bytes uint64
+	for _, it := range r.items {
+		bytes += it.Bytes
+	}
+	return fmt.Sprintf("set %s of %s, OpenCloud %s, %s, %s", r.set.ID, r.set.Manifest.Instance,
+		r.set.Manifest.OpenCloud, plural(len(r.items), "root"), humanize.IBytes(bytes))
+}
+
+// findSet finds the set and sees that all of it is there.
+func (r *run) findSet(ctx context.Context) error {
+	if _, err := r.Repo.Prepare(ctx); err != nil {
+		return r.Repo.Failure(err, "run restic")
+	}
+	if r.Config != nil {
+		r.cfg = r.Config
+	}
+	set, err := manifest.Find(ctx, r.Repo, r.cacheDir(), r.Set)
+	r.cfg = nil
+	var (
+		unknown   *manifest.NotFoundError
+		ambiguous *manifest.AmbiguousError
+		several   *manifest.InstancesError
+	)
+	switch {
+	case errors.As(err, &unknown):
+		return fail.Wrap(fail.Usage, err, "", "see \"ocbackup list\"")
+	case errors.As(err, &ambiguous):
+		return fail.Wrap(fail.Usage, err, "", "give more of the id")
+	case errors.As(err, &several):
+		return fail.Wrap(fail.Usage, err, "", "choose one with --instance NAME, or name a set")
+	case err != nil:
+		return r.Repo.Failure(err, "find the set")
+	case set.Err != nil:
+		return fail.Wrap(fail.Inconsistent, set.Err, "set "+set.ID, "restore another set: see \"ocbackup list\"")
+	}
+	r.set = set
+	m := set.Manifest
+	r.res.Set, r.res.Instance, r.res.OpenCloud = set.ID, m.Instance, m.OpenCloud
+	r.res.Full = len(r.Components) == 0
+	r.res.Components = r.Components
+	if r.res.Full {
+		r.res.Components = m.Components
+	}
+	return nil
+}
+
+// checkSet refuses what can't be restored from this set.
+func (r *run) checkSet(m *manifest.Manifest) error {
+	if r.res.Full && !m.Full {
+		return fail.Usagef("restore what it holds with --component "+strings.ReplaceAll(join(m.Components), " ", "")+
+			", or choose a full set: see \"ocbackup list\"", "set %s is not a full set: it holds %s only", m.Set, join(m.Components))
+	}
+	blobs := r.res.Full || slices.Contains(r.Components, opencloud.Blobs)
+	if m.Layout.Driver == opencloud.DecomposedS3 && blobs {
+		return fail.Usagef("put the bucket's objects back with the tool that copied them; restore the rest with --component config,system,metadata",
+			"set %s was taken with storage driver decomposeds3: the files' contents lie in an S3 bucket and are not in the set", m.Set)
+	}
+	if c := r.cfg.Layout.Driver; c != "" && c != m.Layout.Driver {
+		return fail.Usagef("restore with the configuration of an instance that has the same storage driver",
+			"set %s was taken with storage driver %s, the configured instance has %s", m.Set, m.Layout.Driver, c)
+	}
+	if r.InPlace && m.Layout.Driver == opencloud.Decomposed && !r.res.Full &&
+		slices.Contains(r.Components, opencloud.Metadata) != slices.Contains(r.Components, opencloud.Blobs) {
+		return fail.Usagef("give both, --component metadata,blobs, or restore without --in-place",
+			"metadata and blobs share their directories: one alone can't be restored in place")
+	}
+	return nil
+}
+
+// chooseRoots makes the list of what is restored.
+func (r *run) chooseRoots() error {
+	m := r.set.Manifest
+	items, not, err := choose(m, r.Components)
+	if err != nil {
+		return err
+	}
+	var gone []string
+	for _, it := range items {
+		if slices.Contains(r.set.Missing, it.Name) {
+			gone = append(gone, it.Name)
+		}
+	}
+	if len(gone) > 0 {
+		return fail.New(fail.Inconsistent, fmt.Sprintf("set %s is damaged: the snapshots of %s are gone from the repository", m.Set, join(gone)),
+			"restore another set (ocbackup list), or what is left of this one with --component")
+	}
+	r.items = items
+	for _, x := range not {
+		r.res.Not = append(r.res.Not, r.outputHelp(x))
+	}
+	for _, n := range m.NotProtected {
+		r.res.Not = append(r.res.Not, n+" (no set holds it)")
+	}
+	if len(items) == 0 {
+		hint := "see \"ocbackup show " + m.Set + "\""
+		if len(r.res.Not) > 0 {
+			hint = strings.Join(r.res.Not, "\n")
+		}
+		return fail.Usagef(hint, "set %s has nothing on disk for %s", m.Set, join(r.Components))
+	}
+	return nil
+}
+
+// outputHelp says how to get a root that is a stream.
+func (r *run) outputHelp(x manifest.Root) string {
+	name := x.Entry
+	if name == "" {
+		name = x.Name
+	}
+	get := fmt.Sprintf("restic -r %s dump %s /%s", r.Repo.Location(), shortID(x.Snapshot), name)
+	if x.Has(opencloud.Binary) {
+		ref := "the container image"
+		if i := r.set.Manifest.Image; i != nil {
+			ref = "container image " + i.Ref
+		}
+		engine := r.set.Manifest.Control.Engine
+		if engine == "" {
+			engine = "docker"
+		}
+		return fmt.Sprintf("%s (loaded when it is missing; by hand: %s | %s load)", ref, get, engine)
+	}
+	return fmt.Sprintf("%s, the output of a command (%s > %s)", x.Name, get, name)
+}
+
+// findTargets finds out where everything goes, and what in the midst of it stays.
+func (r *run) findTargets() error {
+	if err := r.chooseRoots(); err != nil {
+		return err
+	}
+	var err error
+	if r.mounts, err = readMounts(); err != nil {
+		return err
+	}
+	if err := locate(r.items, r.maps); err != nil {
+		return fail.Wrap(fail.Failed, err, "find the places to restore to", "")
+	}
+	r.groups = arrange(r.items, r.mounts)
+	stamp := r.started.UTC().Format("20060102T150405Z")
+	for _, g := range r.groups {
+		g.stage = filepath.Join(g.anchor, stagePrefix+r.set.ID, g.outer.Name)
+		g.aside = filepath.Join(g.anchor, asidePrefix+r.set.ID+"-"+stamp, g.outer.Name)
+	}
+	r.keep, err = r.findKeep()
+	return err
+}
+
+// takeLock makes sure that nobody else works on the instance, and finishes what an
+// interrupted run has left.
+func (r *run) takeLock(ctx context.Context) error {
+	dir := r.stateDir()
+	j, err := guard.Read(dir)
+	if err == nil && (j == nil || j.Hold == "") {
+		_, err = recovery.Recover(ctx, dir, r.Report)
+	}
+	if err != nil {
+		return err
+	}
+	if r.lock, err = guard.Acquire(dir, "restore"); err != nil {
+		if errors.Is(err, guard.ErrLocked) {
+			return fail.Wrap(fail.Locked, err, "another run holds the lock", "wait until it is done")
+		}
+		return fail.Wrap(fail.Failed, err, "take the lock", "check the state directory ("+dir+")")
+	}
+	if j, err = guard.Read(dir); err != nil {
+		return err
+	}
+	if j != nil && j.Hold == "" {
+		return fail.New(fail.Locked, "another run has just left the instance in the midst of its work", "run \"ocbackup recover\", then this command again")
+	}
+	r.held = j
+	return nil
+}
+
+// describe lists what is restored and what gives way to it.
+func (r *run) describe(ctx context.Context) error {
+	for _, it := range r.items {
+		r.res.Roots = append(r.res.Roots, Restored{Name: it.Name, Path: it.target, Files: it.Files, Bytes: it.Bytes})
+		n := r.inTheWay(it)
+		if n == 0 {
+			continue
+		}
+		rep := Replaced{Root: it.Name, Path: it.target, Entries: n}
+		if !r.InPlace {
+			rep.Aside = it.group.aside
+		}
+		r.res.Replaced = append(r.res.Replaced, rep)
+	}
+	r.reindexWhy = r.wantsReindex()
+	if r.DryRun && r.reindexWhy != "" {
+		r.res.Reindex, r.res.ReindexWhy = ReindexWould, r.reindexWhy
+	}
+	if !r.res.Full {
+		r.note("Only " + join(r.Components) + " is restored: it will be of another moment than the rest of the instance.")
+	}
+	if len(r.maps) > 0 && slices.ContainsFunc(r.items, func(it *item) bool { return it.Name == "deployment" }) {
+		r.note("--map does not change what is written in the deployment's files; correct the paths in them before the next start.")
+	}
+	return r.checkUsers(ctx)
+}
+
+// inTheWay returns how many entries an item replaces.
+func (r *run) inTheWay(it *item) int {
+	st, err := os.Stat(it.target)
+	switch {
+	case err != nil:
+		return 0
+	case !st.IsDir():
+		return 1
+	case it.partial():
+		return len(globs(it.target, it.Include))
+	}
+	n := 0
+	for _, name := range (diskTree{}).Names(it.target) {
+		p := filepath.Join(it.target, name)
+		nested := slices.ContainsFunc(r.items, func(o *item) bool { return o != it && within(p, o.target) && r.inTheWay(o) == 0 })
+		if !ours(name) && !slices.Contains(r.keep, p) && !nested {
+			n++
+		}
+	}
+	return n
+}
+
+// agree asks before anything is replaced.
+func (r *run) agree() error {
+	if r.Yes || len(r.res.Replaced) == 0 {
+		return nil
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "Set %s replaces what is there now:\n", r.set.ID)
+	for _, x := range r.res.Replaced {
+		fmt.Fprintf(&b, "  %s (%s, %s)\n", x.Path, x.Root, entries(x.Entries))
+		if x.Aside != "" {
+			fmt.Fprintf(&b, "    the old data is kept in %s\n", x.Aside)
+		}
+	}
+	if r.InPlace {
+		b.WriteString("The old data is OVERWRITTEN: this can't be undone.\n")
+	}
+	question := strings.TrimRight(b.String(), "\n")
+	if r.Confirm != nil {
+		ok, err := r.Confirm(question, "restore")
+		if err != nil {
+			return err
+		}
+		if ok {
+			return nil
+		}
+	}
+	return fail.New(fail.Usage, question, "agree with --yes; see the plan first with --dry-run")
+}
+
+func entries(n int) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", n)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func shortID(id string) string {
+	if len(id) > 8 {
+		return id[:8]
+	}
+	return id
+}

@@ -1,0 +1,195 @@
+// Package restore is the way back: a whole instance, some of its components, or a
+// copy beside it. The ordered steps are in this file; each subject is a file of its
+// own.
+//
+// A restore keeps the server away no longer than a few renames take, and can be
+// undone at any moment: new data is staged beside the old while the server runs,
+// compared with the census of the set, and only then exchanged with the old, which
+// is kept.
+package restore
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/ocbackup/ocbackup/config"
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/guard"
+	"github.com/ocbackup/ocbackup/manifest"
+	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/progress"
+	"github.com/ocbackup/ocbackup/recovery"
+)
+
+// step is one step of a restore: it returns its one-line summary.
+type step struct {
+	name string
+	do   func(context.Context, progress.Step) (string, error)
+}
+
+// Run restores. When it fails before the new data is in place, the old is as it
+// was before, and the instance runs again if it ran; otherwise the error says so
+// with fail.NotBack.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	r := &run{Options: o, started: time.Now(), maps: newMapper(o.Maps)}
+	r.res = &Result{Started: r.started, DryRun: o.DryRun, Mode: r.mode(), Reindex: ReindexNotNeeded}
+	defer r.close()
+
+	steps := []step{
+		{"prepare", r.prepare}, // whatever could fail later fails here, with nothing stopped
+	}
+	switch {
+	case o.DryRun:
+	case o.Target != "":
+		steps = append(steps,
+			step{"restore", r.beside}, // below the target; the instance is not touched
+		)
+	case o.InPlace:
+		steps = append(steps,
+			step{"cold", r.coldInPlace}, // the instance away: overwritten, compared, started, ready
+			step{"reindex", r.reindex},  // where the restored index can't be used
+		)
+	default:
+		steps = append(steps,
+			step{"stage", r.stage},     // while the instance runs: the data beside its place
+			step{"check", r.check},     // what was staged, before anything is stopped
+			step{"cold", r.cold},       // the instance away: exchanged, started, ready
+			step{"reindex", r.reindex}, // where the restored index can't be used
+		)
+	}
+	for _, s := range steps {
+		rep := o.Report.Step(s.name)
+		summary, err := s.do(ctx, rep)
+		if err != nil {
+			rep.Fail(err)
+			return nil, r.failure(ctx, s.name, err)
+		}
+		if summary == "" {
+			rep.Skip("nothing to do")
+			continue
+		}
+		rep.Done(summary)
+	}
+	r.tidy(ctx)
+	r.res.Seconds = time.Since(r.started).Seconds()
+	return r.res, nil
+}
+
+// run is what the steps of one restore hand on to each other.
+type run struct {
+	Options
+	started time.Time
+	maps    mapper
+	res     *Result
+
+	// prepare
+	set    *manifest.Set
+	cfg    *config.Config // of the instance as it is after the restore
+	lock   *guard.Lock
+	held   *guard.Journal // of a restore in place that was not completed
+	ctl    control.Controller
+	before control.Status // the instance as it was found
+	mounts mounts
+	items  []*item
+	groups []*group
+	keep   []string // paths in the midst of the targets that stay
+	other  bool     // the installed server has another version than the set
+
+	// stage, check
+	made    []string // directories that were made for the staging, outermost first
+	stages  []string // staging directories
+	reindexWhy string
+
+	// cold
+	plan    *plan
+	old     map[string]meta // of the directories that stay, as they were
+	marker  *index.Marker   // that was set before this run
+	stopped bool            // a stop was asked for
+	done    bool            // the new data is in place for good
+	back    bool            // the instance is in the state it is to be in
+	hold    bool            // a restore in place has begun to write
+}
+
+func (r *run) mode() string {
+	switch {
+	case r.Target != "":
+		return ModeBeside
+	case r.InPlace:
+		return ModeInPlace
+	}
+	return ModeStaged
+}
+
+func (r *run) stateDir() string { return r.cfg.StateDir }
+
+func (r *run) cacheDir() string {
+	switch {
+	case r.cfg != nil && r.cfg.StateDir != "":
+		return filepath.Join(r.cfg.StateDir, "cache")
+	case r.StateDir != "":
+		return filepath.Join(r.StateDir, "cache")
+	}
+	return ""
+}
+
+// running tells whether the instance ran when it was found.
+func (r *run) running() bool {
+	return r.before.State == control.Running || r.held != nil && r.held.WasRunning
+}
+
+// server is all that bringing the instance back needs.
+func (r *run) server() recovery.Server {
+	return recovery.Server{Layout: r.cfg.Layout, Control: r.cfg.Control, Ready: r.cfg.Ready}
+}
+
+// note tells something that is worth a line of its own, now and in the summary.
+func (r *run) note(text string) {
+	r.res.Notes = append(r.res.Notes, text)
+	r.Report.Note(text)
+}
+
+// failure adds to an error what state things are in.
+func (r *run) failure(ctx context.Context, name string, err error) error {
+	code := fail.CodeOf(err)
+	if cause := context.Cause(ctx); cause != nil && code == fail.Failed {
+		err = errors.Join(cause, err)
+		code = fail.CodeOf(err)
+	}
+	return &fail.Error{Code: code, Step: name, State: r.state(), Err: err}
+}
+
+// state says what state things are in.
+func (r *run) state() string {
+	switch {
+	case r.hold:
+		return "OPENCLOUD IS STOPPED, and its data are half restored; it is not started like that"
+	case r.stopped && !r.back && r.done:
+		return "OPENCLOUD IS NOT BACK; the restored data is in place"
+	case r.stopped && !r.back:
+		return "OPENCLOUD IS NOT BACK"
+	case r.done && r.res.Running:
+		return "OpenCloud is running with the restored data"
+	case r.done:
+		return "the restored data is in place; OpenCloud is stopped"
+	case r.held != nil:
+		return "OpenCloud is stopped: an earlier restore in place was not completed"
+	case r.stopped && r.running():
+		return "OpenCloud is running again, with its old data"
+	case r.stopped:
+		return "OpenCloud is stopped, as it was before, with its old data"
+	}
+	return "nothing was stopped or changed"
+}
+
+// close gives back what the run holds.
+func (r *run) close() {
+	if !r.done && !r.KeepStaging {
+		r.unstage()
+	}
+	if r.lock != nil {
+		r.lock.Release()
+	}
+}
