@@ -97,7 +97,10 @@ func (r *run) serverVersion(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return opencloud.ParseVersion(out)
+	if v, ok := opencloud.ParseVersion(out); ok {
+		return v, nil
+	}
+	return "", fmt.Errorf("%s does not tell its version", r.Config.Layout.Binary)
 }
 
 // storeServer stores the server itself: its binary, or its container image unless

@@ -237,7 +237,8 @@ func TestUnreadable(t *testing.T) {
 	}
 	unix.Close(fd)
 	sum, _, err := Count(context.Background(), root, nil, 2)
-	if !errors.Is(err, unix.ENAMETOOLONG) {
+	var bad *UnreadableError
+	if !errors.Is(err, unix.ENAMETOOLONG) || !errors.As(err, &bad) || !strings.HasPrefix(bad.Items[0].Path, root) {
 		t.Errorf("error is %v", err)
 	}
 	if sum.Files != good.Files {

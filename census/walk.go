@@ -21,7 +21,7 @@ const (
 	// reads the directory works on them itself; it bounds the memory.
 	maxQueued = 64
 	// maxErrors is how many errors are named.
-	maxErrors = 20
+	maxErrors = 100
 	// direntBuf is how much is read of a directory at once.
 	direntBuf = 32 << 10
 )

@@ -50,7 +50,8 @@ func Main(args []string) int {
 	if !errors.As(err, &usage) && context.Cause(ctx) == error(errInterrupted) && fail.CodeOf(err) == fail.Failed {
 		err = errors.Join(errInterrupted, err)
 	}
-	printError(os.Stdout, os.Stderr, err, wantsJSON(args))
+	var told *reportedError
+	printError(os.Stdout, os.Stderr, err, wantsJSON(args) && !errors.As(err, &told))
 	return int(fail.CodeOf(err))
 }
 
@@ -103,8 +104,8 @@ install" for every night. "ocbackup restore" brings it all back.
 			&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error `LEVEL`"},
 		},
 		Commands: []*cli.Command{
-			initCommand(), doctorCommand(), backupCommand(), listCommand(), showCommand(),
-			verifyCommand(), restoreCommand(), reindexCommand(), recoverCommand(), scheduleCommand(),
+			backupCommand(), listCommand(), showCommand(),
+			verifyCommand(), restoreCommand(), reindexCommand(), recoverCommand(),
 			guardCommand(),
 		},
 	}
@@ -268,6 +269,12 @@ func printError(out, errOut io.Writer, err error, asJSON bool) {
 		fmt.Fprintln(errOut, "  Next:  "+indent(hint, "         "))
 	}
 }
+
+// reportedError is a failure whose result is on standard output already: with
+// --json there is one object, never two.
+type reportedError struct{ error }
+
+func (e *reportedError) Unwrap() error { return e.error }
 
 // wantsJSON reports whether --json was given, for errors that come before the
 // flags could be parsed.

@@ -61,7 +61,8 @@ EXAMPLES:
 				printVerify(e.out, rep)
 			}
 			if err == nil && !rep.Sound {
-				err = fail.New(fail.Inconsistent, "damage was found", "keep the sets that are sound, make a new one with \"ocbackup backup\", and see docs/restore-runbook.md, \"Damage\"")
+				err = &reportedError{fail.New(fail.Inconsistent, "damage was found",
+					"keep the sets that are sound, make a new one with \"ocbackup backup\", and see docs/restore-runbook.md, \"Damage\"")}
 			}
 			return err
 		},

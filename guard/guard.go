@@ -28,10 +28,6 @@ type Journal struct {
 	Deadline time.Time `json:"deadline,omitzero"`
 	// WasRunning tells whether the instance is to be started again.
 	WasRunning bool `json:"was_running"`
-	// Stamp is the instance's start stamp before the stop (control.Status), empty
-	// when there is none. An instance that runs with another one has been started
-	// since; with the same one, a stop may still be under way.
-	Stamp string `json:"stamp,omitempty"`
 	// Also are the further services that were running and are to be started again.
 	Also []string `json:"also,omitempty"`
 	// Server is all that bringing the instance back needs (control, readiness), as

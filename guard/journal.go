@@ -136,3 +136,17 @@ func syncDir(dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// SetAside renames a damaged journal, so that it can be looked at and is no journal
+// any more. It returns its new path.
+func SetAside(dir string) (string, error) {
+	path := filepath.Join(dir, JournalName)
+	aside := path + ".damaged"
+	if err := os.Rename(path, aside); err != nil {
+		return "", fmt.Errorf("set the damaged journal aside: %w", err)
+	}
+	if err := syncDir(dir); err != nil {
+		return "", fmt.Errorf("set the damaged journal aside: %w", err)
+	}
+	return aside, nil
+}

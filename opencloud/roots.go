@@ -90,7 +90,10 @@ func (l Layout) LockFiles() []string {
 		}
 	}
 	if l.SearchDir != "" && !l.SearchExternal {
-		files = append(files, filepath.Join(l.SearchDir, "bleve", "store", "root.bolt"))
+		// bleve/, and since 8.0 bleve-v<N>/
+		if found, err := filepath.Glob(filepath.Join(Glob(l.SearchDir), "bleve*", "store", "root.bolt")); err == nil {
+			files = append(files, found...)
+		}
 	}
 	return files
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -62,8 +63,12 @@ func fakeRestic(t *testing.T, script string) *Repo {
 	t.Helper()
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "restic")
-	write(t, bin, "#!/bin/sh\n"+script)
-	if err := os.Chmod(bin, 0o755); err != nil {
+	// A child that is forked meanwhile would inherit the open file, and Linux runs no
+	// program that is open for writing.
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(bin, []byte("#!/bin/sh\n"+script), 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return New(options(t, bin, dir))

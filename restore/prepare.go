@@ -16,6 +16,7 @@ import (
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/opencloud/index"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
 )
@@ -179,10 +180,7 @@ func (r *run) chooseRoots() error {
 
 // outputHelp says how to get a root that is a stream.
 func (r *run) outputHelp(x manifest.Root) string {
-	name := x.Entry
-	if name == "" {
-		name = x.Name
-	}
+	name := outputName(x)
 	get := fmt.Sprintf("restic -r %s dump %s /%s", r.Repo.Location(), shortID(x.Snapshot), name)
 	if x.Has(opencloud.Binary) {
 		ref := "the container image"
@@ -196,6 +194,17 @@ func (r *run) outputHelp(x manifest.Root) string {
 		return fmt.Sprintf("%s (loaded when it is missing; by hand: %s | %s load)", ref, get, engine)
 	}
 	return fmt.Sprintf("%s, the output of a command (%s > %s)", x.Name, get, name)
+}
+
+// outputName is the name that a stream has in its snapshot.
+func outputName(x manifest.Root) string {
+	switch {
+	case x.Entry != "":
+		return x.Entry
+	case x.Has(opencloud.Binary):
+		return "image.tar"
+	}
+	return x.Name
 }
 
 // findTargets finds out where everything goes, and what in the midst of it stays.
@@ -261,7 +270,10 @@ func (r *run) describe(ctx context.Context) error {
 		}
 		r.res.Replaced = append(r.res.Replaced, rep)
 	}
-	r.reindexWhy = r.wantsReindex()
+	r.reindexWhy, r.reindexState = r.wantsReindex(), index.Unknown
+	if s := r.set.Manifest.Search; s.NeedsReindex() {
+		r.reindexState = s.State
+	}
 	if r.DryRun && r.reindexWhy != "" {
 		r.res.Reindex, r.res.ReindexWhy = ReindexWould, r.reindexWhy
 	}

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/ocbackup/ocbackup/config"
@@ -73,7 +74,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		}
 		rep.Done(summary)
 	}
-	r.tidy(ctx)
+	r.tidy()
 	r.res.Seconds = time.Since(r.started).Seconds()
 	return r.res, nil
 }
@@ -99,18 +100,24 @@ type run struct {
 	other  bool     // the installed server has another version than the set
 
 	// stage, check
-	made    []string // directories that were made for the staging, outermost first
-	stages  []string // staging directories
-	reindexWhy string
+	made         []string // directories that were made for the staging, outermost first
+	stages       []string // staging directories
+	reindexWhy   string   // why the search index must be built again; empty: it need not
+	reindexState index.State
 
 	// cold
-	plan    *plan
-	old     map[string]meta // of the directories that stay, as they were
-	marker  *index.Marker   // that was set before this run
-	stopped bool            // a stop was asked for
-	done    bool            // the new data is in place for good
-	back    bool            // the instance is in the state it is to be in
-	hold    bool            // a restore in place has begun to write
+	plan   *plan
+	fresh  map[string]meta // what the directories that stay take on
+	old    map[string]meta // what they had
+	marker *index.Marker   // that was set before this run
+	// undoSaved tells that the record of this restore is on disk; undone is the one
+	// that it took the place of.
+	undoSaved bool
+	undone    []byte
+	stopped   bool // a stop was asked for
+	done      bool // the new data is in place for good
+	back      bool // the instance is in the state it is to be in
+	hold      bool // a restore in place has begun to write
 }
 
 func (r *run) mode() string {
@@ -184,12 +191,20 @@ func (r *run) state() string {
 	return "nothing was stopped or changed"
 }
 
-// close gives back what the run holds.
+// close gives back what the run holds. What was staged stays while it is needed to
+// bring the old data back.
 func (r *run) close() {
-	if !r.done && !r.KeepStaging {
+	undone := !r.done && (r.back || !r.stopped)
+	switch {
+	case undone && r.KeepStaging && len(r.stages) > 0:
+		r.note("What was staged is kept: rm -rf " + strings.Join(r.stages, " "))
+	case undone:
 		r.unstage()
 	}
-	if r.lock != nil {
-		r.lock.Release()
+	if undone && r.plan != nil {
+		if err := removeEmpty(r.asides()); err != nil {
+			r.note("A directory for old data could not be removed: " + err.Error())
+		}
 	}
+	r.lock.Release()
 }

@@ -29,7 +29,7 @@ apt_sources() {
     awk -v suite="$1" '
       $1 == "deb" && !/-security/ && !/cdrom:/ {
         i = 2; opts = ""
-        if ($2 ~ /^\[/) { while ($i !~ /\]$/) opts = opts $i++ " "; opts = opts $i++ }
+        if ($2 ~ /^\[/) { do opts = opts $(i) " "; while ($(i++) !~ /\]$/ && i <= NF) }
         signed = opts; if (!sub(/.*signed-by=/, "", signed)) signed = ""; sub(/[] ].*/, "", signed)
         print "Types: deb\nURIs: " $i "\nSuites: " suite "\nComponents: main"
         if (signed != "") print "Signed-By: " signed

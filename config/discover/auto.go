@@ -102,7 +102,7 @@ func serverUnits(ctx context.Context) ([]string, error) {
 		}
 		for line := range strings.SplitSeq(out, "\n") {
 			name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-			if name != "" && !strings.Contains(name, "@.") && !slices.Contains(units, name) {
+			if name != "" && !strings.Contains(name, "@.") && !strings.HasPrefix(name, "ocbackup") && !slices.Contains(units, name) {
 				units = append(units, name)
 			}
 		}

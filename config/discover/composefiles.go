@@ -79,14 +79,11 @@ func interpolate(s string, get func(string) string) string {
 		return s
 	}
 	return os.Expand(s, func(x string) string {
-		if i := strings.IndexAny(x, ":-?+"); i > 0 {
-			name, def := x[:i], strings.TrimLeft(x[i:], ":-?")
-			if strings.HasPrefix(strings.TrimPrefix(x[i:], ":"), "-") {
-				return or(get(name), def)
-			}
-			return get(name)
+		name, def, _ := strings.Cut(x, "-")
+		if i := strings.IndexAny(name, ":?+"); i > 0 {
+			name = name[:i]
 		}
-		return get(x)
+		return or(get(name), def)
 	})
 }
 
@@ -208,7 +205,7 @@ func (p *project) mountedConfig(dir string) []string {
 	var out []string
 	for _, s := range p.Services {
 		for _, v := range s.Volumes {
-			if v.Type != "bind" || slices.ContainsFunc(notConfig, func(d string) bool { return v.Source == d || below(d, v.Source) }) {
+			if v.Type != "bind" || !below(dir, v.Source) && slices.ContainsFunc(notConfig, func(d string) bool { return v.Source == d || below(d, v.Source) }) {
 				continue
 			}
 			st, err := os.Stat(v.Source)

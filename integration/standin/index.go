@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -139,10 +140,15 @@ func (x *index) add(space string) error {
 	if slices.Contains(spaces, space) {
 		return nil
 	}
-	// A scorch segment ends with counts, offsets, version and checksum.
+	// A scorch segment (zap, version 16): what it holds, the stored-fields index (8
+	// bytes for the one document), the fields index (none), and a footer: documents,
+	// the offsets of these, doc values (none), chunk mode, version and checksum.
 	body := []byte(segmentHeader + space + "\n")
-	size := uint64(len(body))
-	for _, n := range []uint64{1, size, size, 0} {
+	stored := uint64(len(body))
+	body = binary.BigEndian.AppendUint64(body, 0)
+	fields := uint64(len(body))
+	body = append(body, 0)
+	for _, n := range []uint64{1, stored, fields, fields, math.MaxUint64} {
 		body = binary.BigEndian.AppendUint64(body, n)
 	}
 	body = binary.BigEndian.AppendUint32(body, 0x402)

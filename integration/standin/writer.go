@@ -26,9 +26,16 @@ import (
 
 const (
 	slots    = 8
-	interval = 2 * time.Millisecond
 	blobSize = 16 << 10
 )
+
+// interval is the time between two writes; $STANDIN_INTERVAL sets another.
+var interval = func() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv("STANDIN_INTERVAL")); err == nil && d > 0 {
+		return d
+	}
+	return 2 * time.Millisecond
+}()
 
 type writer struct {
 	l     layout

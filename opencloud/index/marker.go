@@ -122,3 +122,9 @@ func (m *Marker) finish(id string) {
 		m.Done = append(m.Done, id)
 	}
 }
+
+// restart forgets what was begun and done, of the given spaces or, without any, of all.
+func (m *Marker) restart(only []string) {
+	forget := func(id string) bool { return len(only) == 0 || slices.Contains(only, id) }
+	m.Done, m.Begun = slices.DeleteFunc(m.Done, forget), slices.DeleteFunc(m.Begun, forget)
+}

@@ -22,12 +22,12 @@ type RebuildOptions struct {
 	Only []string
 	// Dir is the state directory with the marker. Without a marker nothing is noted.
 	Dir string
-	// Restart takes spaces again that the marker says are done or half done.
+	// Restart takes spaces as not yet begun, whatever the marker says: all, or those of Only.
 	Restart bool
 	// RetryAfter is how long to wait before spaces that failed are tried again.
 	RetryAfter time.Duration
-	// OnSpace is called before each space, with how many are done and how many
-	// there are to do, and its name; at the end once more without a name.
+	// OnSpace is called before each space, with how many are done, how many there
+	// are to do, and its name.
 	OnSpace func(done, total int, name string)
 }
 
@@ -86,7 +86,7 @@ func Rebuild(ctx context.Context, o RebuildOptions) (*Report, error) {
 	r := &rebuild{o: o, marker: marker, indexer: newIndexer(ctx, o.Exec)}
 	r.report = Report{Indexed: []Outcome{}, Skipped: []Outcome{}, Failed: []Outcome{}, Incremental: !r.indexer.force, Required: marker != nil}
 	if marker != nil && o.Restart {
-		marker.Done, marker.Begun = nil, nil
+		marker.restart(o.Only)
 		if err := r.save(); err != nil {
 			return nil, err
 		}
@@ -121,7 +121,6 @@ func (r *rebuild) run(ctx context.Context) error {
 			return err
 		}
 	}
-	r.tell("")
 	if r.marker == nil || !r.complete() {
 		return nil
 	}

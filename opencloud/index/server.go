@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/ocbackup/ocbackup/proc"
 )
 
 // indexer runs "search index" of one server version.
@@ -68,19 +70,24 @@ func (x *indexer) index(ctx context.Context, id string, retry bool) error {
 }
 
 // neverBegun tells from the words of the server whether it did not even begin to
-// index: the service could not be reached, or the space could not be opened.
+// index: the service could not be reached, or the root of the space not be opened.
 func neverBegun(err error) bool {
-	for _, words := range []string{
-		"no servers available", "connection refused", "Error while dialing", // not there yet
-		"service eu.opencloud.api.search: not found", // not registered yet
-		"stat: error: not found",                     // the root can't be opened
+	var exit *proc.ExitError
+	if !errors.As(err, &exit) {
+		return true // the command itself could not be run
+	}
+	words := exit.Stderr
+	for _, w := range []string{
+		"no servers available",                       // the registry is not there yet
+		"service eu.opencloud.api.search: not found", // the service is not registered yet
+		"stat: error: not found",                     // only the root of a walk is asked for by stat
 		"invalid space id",
 	} {
-		if strings.Contains(err.Error(), words) {
+		if strings.Contains(words, w) {
 			return true
 		}
 	}
-	return false
+	return strings.Contains(words, "go.micro.client") && strings.Contains(words, "Error while dialing")
 }
 
 // explain adds what a failure means where the server can't make good for it.

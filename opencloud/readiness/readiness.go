@@ -81,9 +81,9 @@ func (c Config) Validate() error {
 			return wrong("url", fmt.Sprintf("%q is no address like https://cloud.example.com", c.URL))
 		}
 	}
-	for key, addr := range map[string]string{"address": c.Address, "idm_address": c.IDM} {
-		if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
-			return wrong(key, fmt.Sprintf("%q is no address like 127.0.0.1:9200", addr))
+	for _, a := range []struct{ key, addr string }{{"address", c.Address}, {"idm_address", c.IDM}} {
+		if _, _, err := net.SplitHostPort(a.addr); a.addr != "" && err != nil {
+			return wrong(a.key, fmt.Sprintf("%q is no address like 127.0.0.1:9200", a.addr))
 		}
 	}
 	switch {

@@ -1,0 +1,197 @@
+package commands
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/dustin/go-humanize"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/urfave/cli/v2"
+
+	"github.com/ocbackup/ocbackup/config"
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/restore"
+)
+
+func restoreCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "restore",
+		Usage:     "bring back the instance, some of it, or a copy beside it",
+		ArgsUsage: "[SET]",
+		Description: `SET is an id, a prefix of one, or "latest" (the default). The data is restored
+beside the old while OpenCloud runs, and compared with the set. Only then OpenCloud
+is stopped, for as long as a few renames take. The old data is kept; --undo brings it
+back. Where the search index can't be used, it is built again.
+
+On a bare host --repository and --password-file are enough: the rest is in the set.
+
+EXAMPLES:
+   ocbackup restore --dry-run                       what would be done
+   ocbackup restore                                 the whole instance, latest set
+   ocbackup restore 20261123 --yes                  without being asked
+   ocbackup restore --component config              only this; of another moment than the rest
+   ocbackup restore --target /srv/look              a copy; the instance is not touched
+   ocbackup restore --undo                          take the last restore back
+   ocbackup restore -r /srv/backup -p /root/pw --map /srv/old=/srv/new
+
+` + exitCodes,
+		Flags: append(repositoryFlags(),
+			componentFlag("restore only these `COMPONENTS`"),
+			&cli.StringSliceFlag{Name: "map", Usage: "restore what was below OLD to below NEW: `OLD=NEW`; repeatable, the longest OLD wins"},
+			&cli.StringFlag{Name: "target", Aliases: []string{"t"}, Usage: "restore below `DIR`, which is empty or new, beside the instance"},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print the plan and change nothing"},
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "agree to replacing what is there"},
+			&cli.BoolFlag{Name: "undo", Usage: "bring back the data that the last restore has replaced"},
+			&cli.BoolFlag{Name: "in-place", Usage: "overwrite the old data while OpenCloud is stopped: needs no second copy, can't be undone"},
+			&cli.BoolFlag{Name: "no-start", Usage: "leave OpenCloud stopped afterwards"},
+			&cli.BoolFlag{Name: "no-rollback", Usage: "keep the restored data in place even if OpenCloud does not come up with it"},
+			&cli.BoolFlag{Name: "allow-version-mismatch", Usage: "let a server go on that is newer than the set"},
+			&cli.BoolFlag{Name: "keep-staging", Usage: "leave what was staged when the restore fails"},
+		),
+		OnUsageError: onUsageError,
+		Action:       runRestore,
+	}
+}
+
+func runRestore(c *cli.Context) error {
+	if c.NArg() > 1 {
+		return fail.Usagef("options come before SET; see \"ocbackup restore --help\"", "restore takes one SET")
+	}
+	if c.Bool("undo") {
+		return runUndo(c)
+	}
+	o := restore.Options{
+		Set: c.Args().First(), Target: c.String("target"), InPlace: c.Bool("in-place"), Yes: c.Bool("yes"),
+		NoStart: c.Bool("no-start"), NoRollback: c.Bool("no-rollback"), DryRun: c.Bool("dry-run"),
+		AllowVersionMismatch: c.Bool("allow-version-mismatch"), KeepStaging: c.Bool("keep-staging"),
+		StateDir: c.String("state-dir"),
+	}
+	var err error
+	if o.Components, err = parseComponents(c.StringSlice("component")); err != nil {
+		return err
+	}
+	for _, s := range c.StringSlice("map") {
+		m, err := restore.ParseMapping(s)
+		if err != nil {
+			return err
+		}
+		o.Maps = append(o.Maps, m)
+	}
+	if o.Target != "" {
+		if o.Target, err = filepath.Abs(o.Target); err != nil {
+			return err
+		}
+	}
+	e, r, err := openRepository(c)
+	if err != nil {
+		return err
+	}
+	o.Repo, o.Config, o.Report, o.Log, o.Confirm = r, e.cfg, e.rep, e.log, e.confirm
+	if e.cfg == nil {
+		if o.Bare, err = bareRepository(c); err != nil {
+			return err
+		}
+		o.ConfigPath = config.DefaultPath
+	}
+	res, err := restore.Run(c.Context, o)
+	if err != nil {
+		return err
+	}
+	if e.json {
+		return e.printJSON(res)
+	}
+	printRestore(e.out, res)
+	return nil
+}
+
+// bareRepository is what the configuration that is written back says of the repository.
+func bareRepository(c *cli.Context) (config.Repository, error) {
+	rep := config.Repository{Location: c.String("repository"), PasswordFile: c.String("password-file"), Restic: c.String("restic")}
+	paths := []*string{&rep.PasswordFile}
+	if _, local := config.LocalPath(rep.Location); local {
+		paths = append(paths, &rep.Location)
+	}
+	for _, p := range paths {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return rep, err
+		}
+		*p = abs
+	}
+	return rep, nil
+}
+
+func runUndo(c *cli.Context) error {
+	e, err := setup(c)
+	if err != nil {
+		return err
+	}
+	res, err := restore.Undo(c.Context, restore.UndoOptions{
+		Config: e.cfg, Yes: c.Bool("yes"), Confirm: e.confirm, NoStart: c.Bool("no-start"), Report: e.rep,
+	})
+	if err != nil {
+		return err
+	}
+	if e.json {
+		return e.printJSON(res)
+	}
+	printRestore(e.out, res)
+	return nil
+}
+
+// printRestore prints what a restore did, or would do.
+func printRestore(w io.Writer, r *restore.Result) {
+	if len(r.Roots) > 0 {
+		fmt.Fprintln(w)
+		t := newTable(w)
+		t.AppendHeader(table.Row{"ROOT", "TO", "FILES", "SIZE"})
+		for _, x := range r.Roots {
+			t.AppendRow(table.Row{x.Name, x.Path, humanize.Comma(int64(x.Files)), humanize.IBytes(x.Bytes)})
+		}
+		t.Render()
+	}
+	if r.DryRun {
+		for _, x := range r.Replaced {
+			kept := "overwritten"
+			if x.Aside != "" {
+				kept = "kept in " + x.Aside
+			}
+			fmt.Fprintf(w, "Replaced: %s (%d entries), %s\n", x.Path, x.Entries, kept)
+		}
+		if r.Reindex == restore.ReindexWould {
+			fmt.Fprintln(w, "The search index would be built again: "+r.ReindexWhy+".")
+		}
+	}
+	for _, s := range r.Not {
+		fmt.Fprintln(w, "Not restored: "+s)
+	}
+	for _, s := range r.Notes {
+		fmt.Fprintln(w, "Note: "+s)
+	}
+	switch {
+	case r.DryRun:
+		fmt.Fprintln(w, "\nDry run: nothing was stopped, nothing was changed.")
+		return
+	case r.Mode == restore.ModeUndo && len(r.Aside) > 0:
+		fmt.Fprintf(w, "\nWhat was restored is kept. To do away with it: %s\n", r.Delete)
+	case len(r.Aside) > 0:
+		fmt.Fprintf(w, "\nThe old data is kept. To bring it back:     %s\n", r.Undo)
+		fmt.Fprintf(w, "                      To do away with it:    %s\n", r.Delete)
+	}
+	if r.Reindex == restore.ReindexPending {
+		fmt.Fprintln(w, "The search index must still be built again: ocbackup reindex")
+	}
+	away := ""
+	switch {
+	case r.Mode == restore.ModeBeside:
+	case r.Running:
+		away = fmt.Sprintf(" OpenCloud is running; it was away for %s.", seconds(r.Downtime))
+	default:
+		away = " OpenCloud is not running."
+	}
+	fmt.Fprintf(w, "Done in %s.%s\n", seconds(r.Seconds), away)
+}

@@ -1,0 +1,122 @@
+package manifest
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/repo"
+)
+
+func TestSetID(t *testing.T) {
+	at := time.Date(2026, 11, 23, 3, 15, 0, 0, time.FixedZone("CET", 3600))
+	id := NewSetID(at)
+	if !strings.HasPrefix(id, "20261123T021500Z-") || !setID.MatchString(id) {
+		t.Errorf("set id %q", id)
+	}
+	if NewSetID(at) == id && NewSetID(at) == id && NewSetID(at) == id {
+		t.Error("ids of the same second do not differ")
+	}
+	for tags, want := range map[string]string{
+		"set=" + id:                    id,
+		"set=nonsense":                 "",
+		"set=20261123T021500Z-7f3a/..": "", // never part of a path or a tag list that we did not make
+		"other":                        "",
+	} {
+		if got := SetOf(repo.Snapshot{Tags: []string{"config", tags}}); got != want {
+			t.Errorf("%s: %q, want %q", tags, got, want)
+		}
+	}
+}
+
+func set(id, instance string, full bool) Set {
+	return Set{ID: id, Manifest: &Manifest{Instance: instance, Full: full}}
+}
+
+func TestPick(t *testing.T) {
+	const a, b, c, d = "20261121T000000Z-aaaa", "20261122T000000Z-bbbb", "20261122T120000Z-cccc", "20261123T000000Z-dddd"
+	sets := []Set{set(a, "cloud", true), set(b, "cloud", true), set(c, "cloud", false), {ID: d, Err: errors.New("damaged")}}
+	for _, tc := range []struct{ name, id, want string }{
+		{"latest is the newest full and sound one", "latest", b},
+		{"nothing means latest", "", b},
+		{"a whole id", c, c},
+		{"a damaged one, by its id", d, d},
+		{"a prefix", "20261121", a},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, err := Pick(sets, tc.id, "cloud")
+			if err != nil || s.ID != tc.want {
+				t.Errorf("got %v, %v", s, err)
+			}
+		})
+	}
+	var several *AmbiguousError
+	if _, err := Pick(sets, "20261122", "cloud"); !errors.As(err, &several) || len(several.IDs) != 2 {
+		t.Errorf("two match: %v", err)
+	}
+	var none *NotFoundError
+	if _, err := Pick(sets, "2025", "cloud"); !errors.As(err, &none) {
+		t.Errorf("none matches: %v", err)
+	}
+	if _, err := Pick(nil, "latest", "cloud"); !errors.As(err, &none) || !strings.Contains(err.Error(), "no set") {
+		t.Errorf("no sets at all: %v", err)
+	}
+	broken := []Set{set(a, "cloud", true)}
+	broken[0].Missing = []string{"users"}
+	if _, err := Pick(broken, "latest", "cloud"); !errors.As(err, &none) {
+		t.Errorf("latest with snapshots gone: %v", err)
+	}
+	var instances *InstancesError
+	both := []Set{set(a, "cloud", true), set(b, "other", true)}
+	if _, err := Pick(both, "latest", ""); !errors.As(err, &instances) {
+		t.Errorf("latest of several instances: %v", err)
+	}
+}
+
+func TestDecode(t *testing.T) {
+	good, err := json.Marshal(Manifest{Format: Format, Set: "20261121T000000Z-aaaa", Roots: make([]Root, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Decode([]byte(strings.Replace(string(good), "{", `{"a_field_of_the_future": [1],`, 1))); err != nil {
+		t.Errorf("unknown fields are to be ignored: %v", err)
+	}
+	for name, data := range map[string]string{
+		"garbage":          "\x00\x01",
+		"cut off":          string(good[:len(good)/2]),
+		"another format":   strings.Replace(string(good), `"format":1`, `"format":2`, 1),
+		"no roots":         strings.Replace(string(good), `"roots":[{`, `"no_roots":[{`, 1),
+		"an unsafe set id": strings.Replace(string(good), "20261121T000000Z-aaaa", "../../etc", 1),
+	} {
+		if _, err := Decode([]byte(data)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestRecoveryText(t *testing.T) {
+	m := &Manifest{
+		Set: "20261121T000000Z-aaaa", Instance: "cloud", OpenCloud: "4.0.0",
+		Layout: opencloud.Layout{Driver: opencloud.Posix, ConfigDir: "/etc/opencloud", DataDir: "/srv/oc", UsersRoot: "/srv/oc/storage/users"},
+		Roots: []Root{
+			{Root: opencloud.Root{Name: "system"}, Real: "/srv/oc", Snapshot: "1111111111111111"},
+			{Root: opencloud.Root{Name: "users"}, Real: "/srv/oc/storage/users", Snapshot: "2222222222222222"},
+			{Root: opencloud.Root{Name: "binary"}, Command: []string{"docker", "image", "save"}, Snapshot: "3333333333333333"},
+			{Root: opencloud.Root{Name: "search"}},
+		},
+		NotProtected: []string{"service postgres"},
+	}
+	text := string(RecoveryText(m, "/srv/backup"))
+	users, system := strings.Index(text, "restore 22222222"), strings.Index(text, "restore 11111111")
+	if users < 0 || system < 0 || users > system {
+		t.Errorf("inner roots come before outer ones, so that directory times come out right:\n%s", text)
+	}
+	for _, want := range []string{"ocbackup restore 20261121T000000Z-aaaa --repository /srv/backup", "dump 33333333 /image.tar", "opencloud.yaml", "service postgres", `--target "/srv/oc/storage"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in:\n%s", want, text)
+		}
+	}
+}

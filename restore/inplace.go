@@ -1,0 +1,300 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/fault"
+	"github.com/ocbackup/ocbackup/guard"
+	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/progress"
+	"github.com/ocbackup/ocbackup/repo"
+)
+
+// coldInPlace overwrites the old data while the instance is away. From the first
+// write on, nothing but a complete restore lets it be started again.
+func (r *run) coldInPlace(ctx context.Context, step progress.Step) (string, error) {
+	var err error
+	if r.marker, err = index.Required(r.stateDir()); err != nil {
+		return "", err
+	}
+	specs, err := r.overwrites(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := r.loadImage(ctx, step); err != nil {
+		return "", err
+	}
+	g, err := r.arm(r.journal())
+	if err != nil {
+		return "", err
+	}
+	asked := time.Now()
+	err = r.stop(ctx, step)
+	if err == nil {
+		err = fault.Point("inplace.stopped")
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		r.plan = &plan{} // nothing was exchanged
+		return "", errors.Join(err, r.putBack(ctx, step), g.Disarm())
+	}
+	if err := r.overwrite(ctx, step, specs); err != nil {
+		return "", errors.Join(fail.Wrap(fail.NotBack, err, "the restore in place was not completed",
+			"run the same command again: it goes on where this one stopped"), g.Disarm())
+	}
+	if err := r.bringUp(ctx, step); err != nil {
+		return "", errors.Join(err, g.Disarm())
+	}
+	r.res.Downtime = time.Since(asked).Seconds()
+	if err := errors.Join(guard.Clear(r.stateDir()), g.Disarm()); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("overwritten, downtime %.1f s", r.res.Downtime), nil
+}
+
+// overwrite restores every root onto what is there, and compares it before the
+// server may be started.
+func (r *run) overwrite(ctx context.Context, step progress.Step, specs []overwriteSpec) error {
+	j := r.journal()
+	j.Hold = "the restore in place of set " + r.set.ID + " was not completed; run it again: ocbackup restore --in-place " + r.set.ID
+	if err := r.write(j); err != nil {
+		return err
+	}
+	r.hold, r.stopped = true, true
+	for _, s := range specs {
+		step.Update("restoring " + s.it.Name)
+		if err := r.overwriteOne(ctx, step, s); err != nil {
+			return r.Repo.Failure(err, fmt.Sprintf("restore %s to %s", s.it.Name, s.it.target))
+		}
+	}
+	if err := fault.Point("inplace.restored"); err != nil {
+		return err
+	}
+	for _, it := range r.items {
+		step.Update("comparing " + it.Name)
+		if _, err := r.compare(ctx, it, it.target); err != nil {
+			return err
+		}
+	}
+	if err := r.judgeIndex(ctx, func(it *item) string { return it.target }); err != nil {
+		return err
+	}
+	stale, err := r.staleIndex()
+	for _, d := range stale {
+		err = errors.Join(err, os.RemoveAll(d))
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.makeLinks(); err != nil {
+		return err
+	}
+	if err := r.markReindex(); err != nil {
+		return err
+	}
+	j.Hold, j.WasRunning = "", !r.noStart()
+	if err := r.write(j); err != nil {
+		return err
+	}
+	r.hold, r.held, r.done = false, nil, true
+	return nil
+}
+
+// makeLinks makes the symbolic links by which the configured paths lead to their targets.
+func (r *run) makeLinks() error {
+	for _, it := range r.items {
+		if it.link == "" || it.absent() || exists(it.link) {
+			continue
+		}
+		if err := r.mkdirs(filepath.Dir(it.link)); err != nil {
+			return err
+		}
+		if err := os.Symlink(it.target, it.link); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// overwriteSpec says how one root is restored onto what is there.
+type overwriteSpec struct {
+	it   *item
+	spec repo.RestoreSpec
+	// entry tells that the root has another name here than in the set, so that the
+	// metadata of its own directory are restored separately.
+	entry bool
+}
+
+// overwrites works out how each root is restored in place: innermost first, so that
+// directories get their times last, and with all that does not belong to the root
+// kept out of restic's hands. restic deletes what the snapshot does not have, but
+// nothing that its patterns leave out (internal/restorer, removeUnexpectedFiles).
+func (r *run) overwrites(ctx context.Context) ([]overwriteSpec, error) {
+	items := slices.Clone(r.items)
+	slices.SortStableFunc(items, func(a, b *item) int {
+		if len(a.target) != len(b.target) {
+			return len(b.target) - len(a.target)
+		}
+		// Of two roots in one directory, the one that has it all comes last.
+		return boolInt(b.partial()) - boolInt(a.partial())
+	})
+	var out []overwriteSpec
+	for _, it := range items {
+		s, err := r.overwriteSpec(ctx, it)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (r *run) overwriteSpec(ctx context.Context, it *item) (overwriteSpec, error) {
+	s := overwriteSpec{it: it, spec: repo.RestoreSpec{Snapshot: it.Snapshot, Overwrite: "if-changed"}}
+	if it.absent() || !it.Dir {
+		return s, nil
+	}
+	s.spec.Delete = true
+	prefix := "/"
+	switch {
+	case it.rootless():
+		s.spec.Target = it.target
+	case filepath.Base(it.target) == it.Entry:
+		s.spec.Target = filepath.Dir(it.target)
+		prefix = "/" + opencloud.Glob(it.Entry)
+	default:
+		s.spec.Subfolder, s.spec.Target, s.entry = "/"+it.Entry, it.target, !it.partial()
+	}
+	switch {
+	case it.partial():
+		for _, inc := range it.Include {
+			s.spec.Include = append(s.spec.Include, path.Join(prefix, inc))
+		}
+	case prefix == "/":
+		s.spec.Include = []string{"*"}
+	default:
+		s.spec.Include = []string{prefix}
+	}
+	spared := slices.Clone(it.Exclude)
+	var kept []string
+	for _, k := range r.keep {
+		if rel, ok := below(it.target, k); ok {
+			kept = append(kept, rel)
+			spared = append(spared, opencloud.Glob(rel))
+		}
+	}
+	missing, err := r.missingAbove(ctx, it, kept)
+	if err != nil {
+		return s, err
+	}
+	spared = append(spared, missing...)
+	slices.Sort(spared)
+	for _, g := range slices.Compact(spared) {
+		s.spec.Include = append(s.spec.Include, "!"+path.Join(prefix, g))
+	}
+	return s, nil
+}
+
+// missingAbove returns globs of the directories above kept paths that the snapshot
+// does not have: restic would delete them with what is kept in them.
+func (r *run) missingAbove(ctx context.Context, it *item, kept []string) ([]string, error) {
+	above := map[string]bool{}
+	for _, k := range kept {
+		for d := path.Dir(k); d != "."; d = path.Dir(d) {
+			above[d] = true
+		}
+	}
+	if len(above) == 0 {
+		return nil, nil
+	}
+	top := "/"
+	if !it.rootless() {
+		top += it.Entry
+	}
+	errFound := errors.New("all found")
+	err := r.Repo.Ls(ctx, it.Snapshot, top, func(n repo.Node) error {
+		delete(above, strings.TrimPrefix(strings.TrimPrefix(n.Path, top), "/"))
+		if len(above) == 0 {
+			return errFound
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errFound) {
+		return nil, r.Repo.Failure(err, "list root "+it.Name)
+	}
+	var out []string
+	for d := range above {
+		out = append(out, opencloud.Glob(d))
+	}
+	return out, nil
+}
+
+func (r *run) overwriteOne(ctx context.Context, step progress.Step, s overwriteSpec) error {
+	it := s.it
+	switch {
+	case it.absent():
+		if it.partial() {
+			return nil
+		}
+		return os.RemoveAll(it.target)
+	case !it.Dir:
+		return r.overwriteFile(ctx, it)
+	}
+	s.spec.OnProgress = func(p repo.Progress) {
+		step.Update(fmt.Sprintf("restoring %s, %s of %s", it.Name, humanize.IBytes(p.BytesDone), humanize.IBytes(p.BytesTotal)))
+	}
+	if _, err := r.Repo.Restore(ctx, s.spec); err != nil {
+		return err
+	}
+	if !s.entry {
+		return nil
+	}
+	tmp, err := os.MkdirTemp(it.group.anchor, stagePrefix)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp) //nolint:errcheck // a left-over empty directory is no reason to fail
+	m, err := r.entryMeta(ctx, it, tmp)
+	if err != nil {
+		return err
+	}
+	return m.apply(it.target)
+}
+
+// overwriteFile restores a root that is a single file, by a rename: a binary may
+// still be mapped by somebody.
+func (r *run) overwriteFile(ctx context.Context, it *item) error {
+	if err := r.mkdirs(it.group.anchor); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(it.group.anchor, stagePrefix)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp) //nolint:errcheck // as above
+	if _, err := r.Repo.Restore(ctx, repo.RestoreSpec{Snapshot: it.Snapshot, Target: tmp}); err != nil {
+		return err
+	}
+	return os.Rename(filepath.Join(tmp, it.Entry), it.target)
+}

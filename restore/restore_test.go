@@ -1,0 +1,287 @@
+package restore
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/guard"
+	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/opencloud/index"
+)
+
+// The whole way: a running instance gets all of its data back, what is not part of
+// the set stays, the old data is kept, and comes back with Undo.
+func TestFullRestoreAndUndo(t *testing.T) {
+	s := newSite(t)
+	before := snap(t, filepath.Join(s.base, "data"))
+	res, err := Run(context.Background(), s.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "data", snap(t, filepath.Join(world.orig, "data"), "thumbnails"), snap(t, filepath.Join(s.base, "data"), "thumbnails"))
+	same(t, "config", snap(t, filepath.Join(world.orig, "config")), snap(t, filepath.Join(s.base, "config")))
+	s.want("data/thumbnails/t2", "kept")
+	s.want("deploy/conf/csp.yaml", "csp: set\n")
+	s.want("deploy/notes.txt", "not part of it")
+	if s.has("data/nats/new-since") {
+		t.Error("a file that came after the set is still there")
+	}
+	s.want("log", "stop\nstart\n")
+	if !res.Running || res.Reindex != ReindexNotNeeded || len(res.Aside) == 0 {
+		t.Errorf("result: %+v", res)
+	}
+	if j, err := guard.Read(s.cfg.StateDir); j != nil || err != nil {
+		t.Errorf("journal left: %v %v", j, err)
+	}
+	for _, l := range s.leftovers() {
+		if strings.Contains(l, stagePrefix) {
+			t.Errorf("staging left: %s", l)
+		}
+	}
+
+	un, err := Undo(context.Background(), UndoOptions{Config: s.cfg, Yes: true, Report: s.options().Report})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "data after undo", before, snap(t, filepath.Join(s.base, "data")))
+	s.want("config/opencloud.yaml", "live: true\n")
+	s.want("deploy/conf/csp.yaml", "csp: live\n")
+	s.want("log", "stop\nstart\nstop\nstart\n")
+	if len(un.Aside) == 0 || !exists(filepath.Join(un.Aside[0])) {
+		t.Errorf("what was restored is gone: %+v", un)
+	}
+	if _, err := Undo(context.Background(), UndoOptions{Config: s.cfg, Yes: true, Report: s.options().Report}); fail.CodeOf(err) != fail.Usage {
+		t.Errorf("a second undo: %v", err)
+	}
+}
+
+func TestServerRejectsNewData(t *testing.T) {
+	s := newSite(t)
+	before := snap(t, filepath.Join(s.base, "data"))
+	s.write("reject", "")
+	o := s.options()
+	o.Components = []opencloud.Component{opencloud.System}
+	_, err := Run(context.Background(), o)
+	if fail.CodeOf(err) != fail.Failed || !strings.Contains(err.Error(), "old data was put back") {
+		t.Fatalf("code %d, %v", fail.CodeOf(err), err)
+	}
+	if _, state, _ := fail.Details(err); !strings.Contains(state, "running again, with its old data") {
+		t.Errorf("state: %s", state)
+	}
+	same(t, "data", before, snap(t, filepath.Join(s.base, "data")))
+	s.check(true)
+}
+
+// check makes sure that a restore that failed has left nothing behind.
+func (s *site) check(running bool) {
+	s.t.Helper()
+	if s.has("running") != running {
+		s.t.Errorf("running: %v", !running)
+	}
+	if l := s.leftovers(); len(l) > 0 {
+		s.t.Errorf("left behind: %v", l)
+	}
+	if j, err := guard.Read(s.cfg.StateDir); j != nil || err != nil {
+		s.t.Errorf("journal left: %+v %v", j, err)
+	}
+	if m, err := index.Required(s.cfg.StateDir); m != nil || err != nil {
+		s.t.Errorf("marker left: %+v %v", m, err)
+	}
+	if s.has("state/" + undoFile) {
+		s.t.Error("undo record left")
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	for _, at := range []string{"staging system", "comparing system", "stopping", "putting the restored data in its place"} {
+		t.Run(at, func(t *testing.T) {
+			s := newSite(t)
+			before := snap(t, filepath.Join(s.base, "data"))
+			interrupted := fail.New(fail.Interrupted, "interrupted", "")
+			ctx, cancel := context.WithCancelCause(context.Background())
+			o := s.options()
+			o.Components = []opencloud.Component{opencloud.System, opencloud.Search}
+			o.Report = cancelAt{at, func() { cancel(interrupted) }}
+			_, err := Run(ctx, o)
+			if fail.CodeOf(err) != fail.Interrupted {
+				t.Fatalf("code %d, %v", fail.CodeOf(err), err)
+			}
+			same(t, "data", before, snap(t, filepath.Join(s.base, "data")))
+			s.check(true)
+		})
+	}
+}
+
+func TestInPlace(t *testing.T) {
+	s := newSite(t)
+	o := s.options()
+	o.InPlace = true
+	o.Components = []opencloud.Component{opencloud.Config, opencloud.System}
+	s.write("data/web/mine/deep/x", "not in the set")
+
+	// Interrupted while data is written: nobody starts it until it is complete.
+	ctx, cancel := context.WithCancelCause(context.Background())
+	broken := o
+	broken.Report = cancelAt{"restoring system", func() { cancel(fail.New(fail.Interrupted, "interrupted", "")) }}
+	_, err := Run(ctx, broken)
+	if fail.CodeOf(err) != fail.NotBack || s.has("running") {
+		t.Fatalf("code %d, %v", fail.CodeOf(err), err)
+	}
+	if j, err := guard.Read(s.cfg.StateDir); j == nil || j.Hold == "" {
+		t.Fatalf("no journal holds it: %+v %v", j, err)
+	}
+	// A run that is refused must not make anybody forget it.
+	refused := o
+	refused.Set = "none"
+	if _, err := Run(context.Background(), refused); err == nil {
+		t.Fatal("an unknown set was restored")
+	}
+	if j, err := guard.Read(s.cfg.StateDir); j == nil || j.Hold == "" {
+		t.Fatalf("no journal holds it any more: %+v %v", j, err)
+	}
+
+	res, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	skip := []string{"thumbnails", "storage/users", "search"}
+	same(t, "data", snap(t, filepath.Join(world.orig, "data"), skip...), snap(t, filepath.Join(s.base, "data"), skip...))
+	same(t, "users", snap(t, filepath.Join(world.orig, "data/storage/users")), snap(t, filepath.Join(s.base, "data/storage/users")))
+	s.want("data/thumbnails/t2", "kept")
+	s.want("deploy/notes.txt", "not part of it")
+	if !res.Running {
+		t.Error("not running")
+	}
+	s.check(true)
+}
+
+// Data restored without its search index: the old index would name files that are
+// gone, so it makes way, and is built again.
+func TestStaleIndexIsRebuilt(t *testing.T) {
+	s := newSite(t)
+	o := s.options()
+	o.Components = []opencloud.Component{opencloud.Metadata, opencloud.Blobs}
+	res, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Reindex != ReindexDone || s.has("data/search/bleve") {
+		t.Errorf("reindex %s, old index there: %v", res.Reindex, s.has("data/search/bleve"))
+	}
+	if !strings.Contains(s.read("log"), "exec search index --space") {
+		t.Errorf("log: %s", s.read("log"))
+	}
+	if m, err := index.Required(s.cfg.StateDir); m != nil || err != nil {
+		t.Errorf("marker left: %+v %v", m, err)
+	}
+	s.want("data/version", "live")
+	s.want("data/nats/new-since", "x")
+	if _, err := Undo(context.Background(), UndoOptions{Config: s.cfg, Yes: true, Report: o.Report}); err != nil {
+		t.Fatal(err)
+	}
+	if !s.has("data/search/bleve/index_meta.json") {
+		t.Error("the old index did not come back")
+	}
+}
+
+func TestBareHost(t *testing.T) {
+	s := emptySite(t)
+	o := s.options()
+	o.Config, o.Yes = nil, false
+	o.ConfigPath = filepath.Join(s.base, "etc/ocbackup.toml")
+	o.Bare.Location, o.Bare.PasswordFile = world.options.Location, world.options.PasswordFile
+	res, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "data", snap(t, filepath.Join(world.orig, "data"), "thumbnails"), snap(t, filepath.Join(s.base, "data")))
+	s.want("log", "start\n")
+	if !res.Running || len(res.Aside) > 0 || res.Undo != "" {
+		t.Errorf("result: %+v", res)
+	}
+	toml := s.read("etc/ocbackup.toml")
+	if !strings.Contains(toml, s.base+"/data") || !strings.Contains(toml, world.options.Location) || strings.Contains(toml, world.orig) {
+		t.Errorf("configuration written back:\n%s", toml)
+	}
+	s.check(true)
+}
+
+func TestBeside(t *testing.T) {
+	s := newSite(t)
+	o := s.options()
+	o.Maps = nil
+	o.Target = filepath.Join(s.base, "copy")
+	if _, err := Run(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "data", snap(t, filepath.Join(world.orig, "data"), "thumbnails"), snap(t, filepath.Join(o.Target, world.orig, "data")))
+	s.want("data/version", "live")
+	if s.has("log") {
+		t.Errorf("the instance was touched: %s", s.read("log"))
+	}
+	if _, err := Run(context.Background(), o); fail.CodeOf(err) != fail.Usage || !strings.Contains(err.Error(), "not empty") {
+		t.Errorf("into a directory that is not empty: %v", err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*site, *Options)
+		code   fail.Code
+		says   string
+	}{
+		"unknown set": {func(_ *site, o *Options) { o.Set = "2001" }, fail.Usage, "no set"},
+		"not agreed":  {func(_ *site, o *Options) { o.Yes = false }, fail.Usage, "data/version"},
+		"older server": {func(s *site, o *Options) {
+			s.write("installed", "3.9.0")
+			o.AllowVersionMismatch = true
+			withoutBinary(o)
+		}, fail.Usage, "installed server is 3.9.0, the set was taken from 4.0.0"},
+		"newer server": {func(s *site, o *Options) { s.write("installed", "4.1.0"); withoutBinary(o) }, fail.Usage, "installed server is 4.1.0"},
+		"other places": {func(_ *site, o *Options) { o.Maps = nil }, fail.Usage, "the data directory of the set is"},
+		"no config": {func(s *site, o *Options) {
+			mustRemove(s, "config")
+			o.Components = []opencloud.Component{opencloud.System}
+		}, fail.Usage, "no "},
+		"locked": {func(s *site, _ *Options) { s.hold() }, fail.Locked, "another run"},
+		"server at work": {func(s *site, o *Options) {
+			s.flock("data/idm/idm.boltdb")
+			o.Components = []opencloud.Component{opencloud.Config}
+		}, fail.Failed, "a server is at work"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			o := s.options()
+			c.change(s, &o)
+			_, err := Run(context.Background(), o)
+			if fail.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("code %d: %v", fail.CodeOf(err), err)
+			}
+			s.want("data/version", "live")
+			s.check(true)
+		})
+	}
+}
+
+func withoutBinary(o *Options) {
+	o.Components = []opencloud.Component{opencloud.Config, opencloud.System, opencloud.Metadata, opencloud.Blobs, opencloud.Search}
+}
+
+func mustRemove(s *site, rel string) {
+	if err := os.RemoveAll(filepath.Join(s.base, rel)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// hold takes the instance's lock for as long as the test runs.
+func (s *site) hold() {
+	l, err := guard.Acquire(s.cfg.StateDir, "backup")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(l.Release)
+}

@@ -1,0 +1,175 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/fault"
+	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/progress"
+	"github.com/ocbackup/ocbackup/repo"
+)
+
+// stage restores every root beside its place, on the same file system, while the
+// instance runs.
+func (r *run) stage(ctx context.Context, step progress.Step) (string, error) {
+	step.Update("making room for the staging")
+	if err := r.makeStages(); err != nil {
+		return "", err
+	}
+	var files, bytes uint64
+	for _, g := range r.groups {
+		for _, it := range g.items {
+			if it.absent() {
+				continue
+			}
+			sum, err := r.stageItem(ctx, step, it)
+			if err != nil {
+				return "", r.Repo.Failure(err, fmt.Sprintf("restore %s to %s", it.Name, g.stage))
+			}
+			files += sum.FilesRestored
+			bytes += sum.BytesRestored
+		}
+	}
+	if err := r.loadImage(ctx, step); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s files and folders, %s", humanize.Comma(int64(files)), humanize.IBytes(bytes)), fault.Point("restore.staged")
+}
+
+// makeStages makes the staging directories, and what is missing of the directories
+// above them. What an earlier restore of the same set left behind is removed.
+func (r *run) makeStages() error {
+	for _, g := range r.groups {
+		if err := r.mkdirs(g.anchor); err != nil {
+			return err
+		}
+		dir := filepath.Dir(g.stage)
+		if err := r.newStage(dir); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(g.stage, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) newStage(dir string) error {
+	for _, s := range r.stages {
+		if s == dir {
+			return nil
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove the left-over staging of an earlier restore: %w", err)
+	}
+	others, err := filepath.Glob(filepath.Join(opencloud.Glob(filepath.Dir(dir)), stagePrefix+"*"))
+	if err == nil && len(others) > 0 {
+		r.note("Left over from other restores: rm -rf " + join(others))
+	}
+	r.stages = append(r.stages, dir)
+	return os.Mkdir(dir, 0o700)
+}
+
+// mkdirs makes a directory and those above it, and remembers which were made.
+func (r *run) mkdirs(dir string) error {
+	if isDir(dir) {
+		return nil
+	}
+	if err := r.mkdirs(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	r.made = append(r.made, dir)
+	return nil
+}
+
+// stageItem restores one root to its place in the staged tree of its group. Those
+// that are nested in it are there already: restic sets the times of a directory last.
+func (r *run) stageItem(ctx context.Context, step progress.Step, it *item) (repo.RestoreSummary, error) {
+	dest := it.group.staged(it.target)
+	spec := repo.RestoreSpec{Snapshot: it.Snapshot, OnProgress: func(p repo.Progress) {
+		step.Update(fmt.Sprintf("staging %s, %s of %s", it.Name, humanize.IBytes(p.BytesDone), humanize.IBytes(p.BytesTotal)))
+	}}
+	step.Update("staging " + it.Name)
+	switch {
+	case it.rootless():
+		spec.Target = dest
+		return r.Repo.Restore(ctx, spec)
+	case filepath.Base(dest) == it.Entry:
+		spec.Target = filepath.Dir(dest)
+		return r.Repo.Restore(ctx, spec)
+	}
+	return r.stageRenamed(ctx, it, spec, dest)
+}
+
+// stageRenamed restores a root that --map gives another name.
+func (r *run) stageRenamed(ctx context.Context, it *item, spec repo.RestoreSpec, dest string) (repo.RestoreSummary, error) {
+	tmp := filepath.Join(it.group.stage, ".entry")
+	defer os.RemoveAll(tmp) //nolint:errcheck // it is removed with the staging at the latest
+	if !it.Dir {
+		spec.Target = tmp
+		sum, err := r.Repo.Restore(ctx, spec)
+		if err != nil {
+			return sum, err
+		}
+		if err := os.MkdirAll(filepath.Dir(dest), 0o700); err != nil {
+			return sum, err
+		}
+		return sum, os.Rename(filepath.Join(tmp, it.Entry), dest)
+	}
+	spec.Subfolder, spec.Target = "/"+it.Entry, dest
+	sum, err := r.Repo.Restore(ctx, spec)
+	if err != nil {
+		return sum, err
+	}
+	m, err := r.entryMeta(ctx, it, tmp)
+	if err != nil {
+		return sum, err
+	}
+	return sum, m.apply(dest)
+}
+
+// entryMeta reads the metadata of a root's own directory out of the set. restic
+// restores it only under the name that it had.
+func (r *run) entryMeta(ctx context.Context, it *item, tmp string) (meta, error) {
+	name := "/" + opencloud.Glob(it.Entry)
+	_, err := r.Repo.Restore(ctx, repo.RestoreSpec{Snapshot: it.Snapshot, Target: tmp, Include: []string{name, "!" + name + "/*"}})
+	if err != nil {
+		return meta{}, err
+	}
+	return readMeta(filepath.Join(tmp, it.Entry))
+}
+
+// unstage removes the staging, and the directories that were made for it if
+// nothing has come into them.
+func (r *run) unstage() {
+	var failed error
+	for _, s := range r.stages {
+		failed = errors.Join(failed, os.RemoveAll(s))
+	}
+	r.stages = nil
+	if failed != nil {
+		r.note("The staging could not be removed: " + failed.Error())
+	}
+	if r.done {
+		return
+	}
+	for i := len(r.made) - 1; i >= 0; i-- {
+		_ = os.Remove(r.made[i]) // not empty: somebody else needs it
+	}
+}
+
+// stagingFailure says what is wrong with what was staged.
+func stagingFailure(what, hint string) error {
+	return fail.New(fail.Failed, what, hint)
+}

@@ -1,0 +1,34 @@
+#!/bin/sh
+# Usage: tools/standin-ctl.sh DIR start|stop|kill|status|exec ARGS...
+# Controls a stand-in server, as the admin of a server without systemd and Docker
+# would ([control] type "command"). DIR/server.env holds its environment, with the
+# program in STANDIN. status: 0 running, 3 stopped.
+dir=$1 action=$2
+shift 2
+. "$dir/server.env" || exit 1
+pid=$(cat "$dir/server.pid" 2>/dev/null)
+
+# A process that has ended and waits for its parent has no exe any more.
+running() { [ -n "$pid" ] && [ "$(readlink "/proc/$pid/exe")" = "$STANDIN" ]; }
+
+case $action in
+  start)
+    if ! running; then
+      setsid "$STANDIN" server </dev/null >>"$dir/server.log" 2>&1 &
+      echo $! >"$dir/server.pid"
+    fi ;;
+  stop)
+    if running; then kill -TERM "$pid"; fi
+    while running; do sleep 0.05; done ;;
+  kill)
+    if running; then kill -KILL "$pid"; fi
+    while running; do sleep 0.05; done ;;
+  status)
+    running || exit 3
+    echo "process $pid, started at $(cut -d' ' -f22 "/proc/$pid/stat")" ;;
+  exec)
+    exec "$STANDIN" "$@" ;;
+  *)
+    echo "unknown action $action" >&2
+    exit 2 ;;
+esac
