@@ -5,6 +5,7 @@ package backup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -74,6 +75,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 
 	r := &run{Options: o, started: time.Now(), pushed: map[string]stored{}}
 	r.set = manifest.NewSetID(r.started)
+	o.Report.Note(fmt.Sprintf("%s: driver %s, %s", o.Config.Name, o.Config.Layout.Driver, o.Config.Control))
 	for _, s := range []struct {
 		name string
 		do   func(context.Context, progress.Step) (string, error)

@@ -117,6 +117,7 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 	r.frozen = time.Now()
 	defer func() { r.down.Store = time.Since(r.frozen).Seconds() }()
 
+	step.Update("storing")
 	ctx, void := context.WithCancelCause(ctx)
 	defer void(nil)
 	g, gctx := errgroup.WithContext(ctx)

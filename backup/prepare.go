@@ -78,7 +78,10 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 // lookBack reads what the repository holds of this instance.
 func (r *run) lookBack(ctx context.Context) error {
 	snaps, err := r.Repo.Snapshots(ctx)
-	if err != nil {
+	var damaged *repo.DamagedSnapshotsError
+	if errors.As(err, &damaged) {
+		r.warn("the repository is damaged, see \"ocbackup verify\": " + err.Error()) // no reason to make no new set
+	} else if err != nil {
 		return r.Repo.Failure(err, "read the repository")
 	}
 	r.history = look(snaps)

@@ -104,8 +104,8 @@ install" for every night. "ocbackup restore" brings it all back.
 			&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error `LEVEL`"},
 		},
 		Commands: []*cli.Command{
-			backupCommand(), listCommand(), showCommand(),
-			verifyCommand(), restoreCommand(), reindexCommand(), recoverCommand(),
+			initCommand(), doctorCommand(), backupCommand(), listCommand(), showCommand(),
+			verifyCommand(), restoreCommand(), reindexCommand(), recoverCommand(), scheduleCommand(),
 			guardCommand(),
 		},
 	}

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -66,12 +67,16 @@ func readSets(c *cli.Context, e *env, r *repo.Repo) ([]manifest.Set, error) {
 	step := quiet(e).Step("read")
 	step.Update("reading the sets")
 	sets, err := manifest.List(c.Context, r, e.cacheDir())
-	if err != nil {
+	var damaged *repo.DamagedSnapshotsError
+	if err != nil && !errors.As(err, &damaged) {
 		err = r.Failure(err, "read the sets")
 		step.Fail(err)
 		return nil, err
 	}
 	step.Skip("")
+	if damaged != nil {
+		e.log.Warn().Err(err).Msg("the repository is damaged, see \"ocbackup verify\"")
+	}
 	return sets, nil
 }
 

@@ -108,7 +108,9 @@ func (c *cloud) with(t testing.TB) *cloud {
 }
 
 // path is a path below the instance's directory.
-func (c *cloud) path(elem ...string) string { return filepath.Join(append([]string{c.dir}, elem...)...) }
+func (c *cloud) path(elem ...string) string {
+	return filepath.Join(append([]string{c.dir}, elem...)...)
+}
 
 func (c *cloud) quoted(elem ...string) string { return strconv.Quote(c.path(elem...)) }
 

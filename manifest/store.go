@@ -78,13 +78,16 @@ func Store(ctx context.Context, r *repo.Repo, m *Manifest, files map[string][]by
 }
 
 // List returns the committed sets, oldest first. Manifests are kept in cacheDir
-// ("" for none): snapshots never change, so what was read once stays true.
+// ("" for none): snapshots never change, so what was read once stays true. With a
+// *repo.DamagedSnapshotsError the sets are those that are left.
 func List(ctx context.Context, r *repo.Repo, cacheDir string) ([]Set, error) {
 	snaps, err := r.Snapshots(ctx)
-	if err != nil {
+	var damaged *repo.DamagedSnapshotsError
+	if err != nil && !errors.As(err, &damaged) {
 		return nil, err
 	}
-	return FromSnapshots(ctx, r, snaps, cacheDir)
+	sets, readErr := FromSnapshots(ctx, r, snaps, cacheDir)
+	return sets, errors.Join(err, readErr)
 }
 
 // FromSnapshots is List for a caller that has the repository's snapshots already.
@@ -138,14 +141,12 @@ const Latest = "latest"
 
 // Find returns the set that id names: "latest" (or ""), an id, or a prefix of one
 // that only one set has. Its error is a *NotFoundError or an *AmbiguousError when
-// it is not the repository's. Only the manifests that may be meant are read.
+// it is not the repository's. Damaged snapshots elsewhere do not keep it from being
+// found.
 func Find(ctx context.Context, r *repo.Repo, cacheDir, id string) (*Set, error) {
-	snaps, err := r.Snapshots(ctx)
-	if err != nil {
-		return nil, err
-	}
-	sets, err := FromSnapshots(ctx, r, snaps, cacheDir)
-	if err != nil {
+	sets, err := List(ctx, r, cacheDir)
+	var damaged *repo.DamagedSnapshotsError
+	if err != nil && !errors.As(err, &damaged) {
 		return nil, err
 	}
 	return Pick(sets, id, r.Host())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"sort"
 	"strings"
@@ -24,6 +25,17 @@ func (r *Repo) BackupCommand(ctx context.Context, s CommandSpec) (Summary, error
 	if err != nil {
 		return Summary{}, err
 	}
+	// Restic hands on the command's standard error only by chance: it may close it
+	// before it has read it.
+	stderr, err := os.CreateTemp(r.opt.TempDir, "ocbackup-stderr-*")
+	if err != nil {
+		return Summary{}, fmt.Errorf("back up the output of %s: %w", s.Command[0], err)
+	}
+	defer func() {
+		_ = stderr.Close()
+		_ = os.Remove(stderr.Name())
+	}()
+	carried[stderrCarrier] = stderr.Name()
 	args := append([]string{"--json", "--force", "--stdin-from-command", "--stdin-filename=" + s.Filename},
 		r.backupFlags(s.Tags, s.OnProgress)...)
 	args = append(args, "--", "/bin/sh", "-c", script, "sh")
@@ -31,9 +43,26 @@ func (r *Repo) BackupCommand(ctx context.Context, s CommandSpec) (Summary, error
 	sum, err := r.backup(ctx, c, false, s.OnProgress)
 	var x *proc.ExitError
 	if errors.As(err, &x) {
-		return sum, &proc.ExitError{Name: x.Name + " of the output of " + s.Command[0], Code: x.Code, Signal: x.Signal, Stderr: x.Stderr}
+		words := strings.TrimSpace(x.Stderr + "\n" + proc.Redactor(append(secrets, r.secrets()...))(lastWords(stderr)))
+		return sum, &proc.ExitError{Name: x.Name + " of the output of " + s.Command[0], Code: x.Code, Signal: x.Signal, Stderr: words}
 	}
 	return sum, err
+}
+
+// stderrCarrier is the variable by which the shell script learns where the
+// command's standard error goes.
+const stderrCarrier = "OCBACKUP_STDERR"
+
+// lastWords are the last lines of what a command wrote to its standard error.
+func lastWords(f *os.File) string {
+	st, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	b := make([]byte, min(st.Size(), 4<<10))
+	n, _ := f.ReadAt(b, st.Size()-int64(len(b))) // what can't be read is left out
+	lines := strings.Split(strings.TrimSpace(string(b[:n])), "\n")
+	return strings.Join(lines[max(0, len(lines)-3):], "\n")
 }
 
 // envName is what a shell takes as the name of a variable.
@@ -80,5 +109,6 @@ func (r *Repo) commandEnv(extra []string) (script string, carried envMap, secret
 		carried[carrier] = want[name]
 		script += fmt.Sprintf("export %s=\"$%s\"; unset %s\n", name, carrier, carrier)
 	}
+	script += fmt.Sprintf("exec 2>>\"$%s\"; unset %s\n", stderrCarrier, stderrCarrier)
 	return script + `exec "$@"`, carried, secrets, nil
 }

@@ -18,6 +18,7 @@ func (r *Repo) Failure(err error, what string) error {
 		incomplete *IncompleteError
 		missing    *NotInstalledError
 		old        *TooOldError
+		damage     *RestoreError
 	)
 	code, hint := fail.Repository, "check the repository: "+r.Location()
 	switch {
@@ -29,6 +30,12 @@ func (r *Repo) Failure(err error, what string) error {
 		code, hint = fail.Usage, "install restic "+MinVersion.String()+" or newer, or name the program with restic = \"/path/to/restic\" in [repository]"
 	case errors.As(err, &old):
 		code, hint = fail.Usage, "install a newer restic, or name one with restic = \"/path/to/restic\" in [repository]"
+	case errors.Is(err, ErrNoPassword):
+		code, hint = fail.Usage, "set password_file or password_command in [repository]"
+	case errors.Is(err, ErrExists):
+		code, hint = fail.Usage, "use it with its own password, or choose another location"
+	case errors.As(err, &damage):
+		code, hint = fail.Inconsistent, "\"ocbackup verify\" tells what is damaged; other sets may be sound"
 	case errors.Is(err, ErrWrongPassword):
 		hint = "check password_file (or password_command) in [repository]: it does not open " + r.Location()
 	case errors.Is(err, ErrNoRepository):

@@ -122,6 +122,14 @@ func TestBackupEndings(t *testing.T) {
 				contains(t, err, "exit code 1: unable to save snapshot: out of luck")
 			},
 		},
+		"an error with its stack": {
+			`printf '%s\n' '{"message_type":"exit_error","code":1,"message":"bad thing\ninternal/cache.New\n\tcache.go:125\nmain.main\n\tmain.go:196\nouter"}' >&2; exit 1`,
+			func(t *testing.T, sum Summary, err error) {
+				if err == nil || err.Error() != "restic backup: exit code 1: bad thing\nouter" {
+					t.Errorf("%q", err)
+				}
+			},
+		},
 		"crash": {
 			`printf 'panic: slice bounds out of range\n\ngoroutine 1 [running]:\nmain.main()\n' >&2; exit 2`,
 			func(t *testing.T, sum Summary, err error) {
@@ -216,6 +224,28 @@ exit 11`)
 	want := "snapshots --json --host=cloud.example.com\nunlock\nsnapshots --retry-lock=1m30s --json --host=cloud.example.com\n"
 	if err != nil || string(b) != want {
 		t.Errorf("calls:\n%s\nwant:\n%s", b, want)
+	}
+}
+
+// TestBrokenCache: the cache's version file is empty, for a moment or for good.
+func TestBrokenCache(t *testing.T) {
+	t.Parallel()
+	const broken = ` printf 'strconv.ParseUint: parsing "": invalid syntax\nreadVersion\ncache.readVersion\n\tcache.go:38\nmain.main\n\tmain.go:196\n' >&2; exit 1; }
+echo '{"id":"abc"}'`
+	for name, c := range map[string]struct{ script, want string }{
+		"for a moment": {`[ $(wc -l <"$0.calls") = 1 ] && {` + broken, "cat --no-lock --json config\ncat --no-lock --json config\n"},
+		"for good": {
+			`[ "$2" != --no-cache ] && {` + broken,
+			"cat --no-lock --json config\ncat --no-lock --json config\ncat --no-cache --no-lock --json config\n",
+		},
+	} {
+		r := fakeRestic(t, `echo "$@" >>"$0.calls"; `+c.script)
+		if id, err := r.ID(ctx(t)); err != nil || id != "abc" {
+			t.Errorf("%s: %q, %v", name, id, err)
+		}
+		if b, err := os.ReadFile(r.opt.Binary + ".calls"); err != nil || string(b) != c.want {
+			t.Errorf("%s: calls:\n%s", name, b)
+		}
 	}
 }
 

@@ -98,6 +98,16 @@ func TestConcurrent(t *testing.T) {
 			})
 		}
 		wg.Wait()
+
+		// A power loss left the cache's version empty: the cache is done without.
+		v, err := filepath.Glob(filepath.Join(r.opt.CacheDir, "*", "version"))
+		if err != nil || len(v) != 1 {
+			t.Fatalf("cache: %q, %v", v, err)
+		}
+		write(t, v[0], "")
+		if l, err := r.Snapshots(ctx(t)); err != nil || len(l) != 3 {
+			t.Errorf("with a broken cache: %+v, %v", l, err)
+		}
 	})
 }
 

@@ -3,6 +3,7 @@ package repo
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 )
 
@@ -58,4 +59,19 @@ func (m message) errorText() string {
 		return strings.TrimSpace(m.Message)
 	}
 	return string(m.Error)
+}
+
+// onMessage returns a line handler that hands on restic's messages of some types
+// and lets everything else pass: new types may come with any version.
+func onMessage(handlers map[string]func(raw json.RawMessage) error) func([]byte) error {
+	return func(line []byte) error {
+		m, ok := parseMessage(line)
+		if !ok || handlers[m.Type] == nil {
+			return nil
+		}
+		if err := handlers[m.Type](json.RawMessage(line)); err != nil {
+			return fmt.Errorf("understand restic's %s message: %w", m.Type, err)
+		}
+		return nil
+	}
 }

@@ -2,11 +2,9 @@ package repo
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 
 	"github.com/ocbackup/ocbackup/proc"
@@ -26,18 +24,6 @@ type call struct {
 	onLine func(line []byte) error
 }
 
-// outcome is what restic said while it ran.
-type outcome struct {
-	stdout   []byte
-	failed   itemList // items that errors are about
-	problems []string // errors that are about no item
-	plain    []string // the last lines of standard error that are not JSON
-	exit     string   // why it ended, when it ended with a JSON message
-}
-
-// maxPlain is how many plain lines are kept.
-const maxPlain = 1000
-
 // giveUpAfter is how many times restic may say that it cannot open the repository
 // before it is ended. It would go on for 15 minutes; the fifth time comes after
 // some 20 seconds.
@@ -50,6 +36,13 @@ var errGivenUp = errors.New("gave up")
 // removed once, and then the lock of a living one is waited for.
 func (r *Repo) run(ctx context.Context, c call) (*outcome, error) {
 	o, err := r.runOnce(ctx, c)
+	if o.brokenCache() {
+		o, err = r.runOnce(ctx, c)
+	}
+	if o.brokenCache() {
+		c.args = append([]string{"--no-cache"}, c.args...)
+		o, err = r.runOnce(ctx, c)
+	}
 	if !errors.Is(err, ErrLocked) {
 		return o, err
 	}
@@ -176,91 +169,4 @@ func (c call) stdout(stop context.CancelCauseFunc) io.Writer {
 		return &sink{to: &lines{on: c.onLine}, stop: stop}
 	}
 	return nil
-}
-
-// take reads one line of standard error.
-func (o *outcome) take(line string, redact func(string) string) {
-	m, ok := parseMessage([]byte(line))
-	switch {
-	case !ok:
-		if line = strings.TrimSpace(line); line == "" {
-			return
-		}
-		if len(o.plain) == maxPlain {
-			o.plain = o.plain[1:]
-		}
-		o.plain = append(o.plain, redact(line))
-	case m.Type == "exit_error":
-		o.exit = redact(strings.TrimSpace(m.Message))
-	case m.Type == "error" && m.During == "scan":
-		// The scan only counts. What is unreadable is reported again when it is read.
-	case m.Type == "error" && m.During != "":
-		o.failed.add(m.Item, redact(m.errorText()))
-	case m.Type == "error" && len(o.problems) < maxPlain:
-		o.problems = append(o.problems, redact(m.errorText()))
-	}
-}
-
-// words is why restic failed, in its own words and those of a program that it
-// started (ssh, rclone, a command whose output is stored).
-func (o *outcome) words() string {
-	w := o.exit
-	if w == "" {
-		w = strings.Join(o.plainWords(), "\n")
-	}
-	w = strings.TrimSpace(strings.ReplaceAll(w, "Fatal: ", ""))
-	var sub []string
-	for _, line := range o.plain {
-		if m := subprocessText.FindStringSubmatch(line); m != nil && o.exit != "" {
-			sub = append(sub, m[1])
-		}
-	}
-	if len(sub) > 0 {
-		w += ": " + strings.Join(sub[max(0, len(sub)-4):], "\n")
-	}
-	return w
-}
-
-// subprocessText is how restic hands on what a program printed that it started.
-var subprocessText = regexp.MustCompile(`^subprocess \S+: (.*)$`)
-
-// plainWords finds why restic failed among the plain lines, where older versions
-// and some commands of newer ones say it: from the first "Fatal:" on, else the last.
-func (o *outcome) plainWords() []string {
-	for i, line := range o.plain {
-		switch {
-		case strings.HasPrefix(line, "Fatal:"), strings.HasPrefix(line, "unable to create lock"):
-			return o.plain[i:]
-		case strings.HasPrefix(line, "panic:"):
-			return o.plain[i : i+1] // the stack says nothing to an admin
-		}
-	}
-	return o.plain[max(0, len(o.plain)-4):]
-}
-
-// lastTry is the last thing that restic said about opening the repository.
-func (o *outcome) lastTry() string {
-	for i := len(o.plain) - 1; i >= 0; i-- {
-		if _, why, ok := strings.Cut(o.plain[i], "returned error, retrying after "); ok {
-			if _, why, ok := strings.Cut(why, ": "); ok {
-				return why
-			}
-		}
-	}
-	return o.words()
-}
-
-// onMessage returns a line handler that hands on restic's messages of some types
-// and lets everything else pass: new types may come with any version.
-func onMessage(handlers map[string]func(raw json.RawMessage) error) func([]byte) error {
-	return func(line []byte) error {
-		m, ok := parseMessage(line)
-		if !ok || handlers[m.Type] == nil {
-			return nil
-		}
-		if err := handlers[m.Type](json.RawMessage(line)); err != nil {
-			return fmt.Errorf("understand restic's %s message: %w", m.Type, err)
-		}
-		return nil
-	}
 }

@@ -188,9 +188,7 @@ func (r *run) overwriteSpec(ctx context.Context, it *item) (overwriteSpec, error
 	}
 	switch {
 	case it.partial():
-		for _, inc := range it.Include {
-			s.spec.Include = append(s.spec.Include, path.Join(prefix, inc))
-		}
+		s.spec.Include = onlyIncluded(prefix, it.Include)
 	case prefix == "/":
 		s.spec.Include = []string{"*"}
 	default:
@@ -214,6 +212,27 @@ func (r *run) overwriteSpec(ctx context.Context, it *item) (overwriteSpec, error
 		s.spec.Include = append(s.spec.Include, "!"+path.Join(prefix, g))
 	}
 	return s, nil
+}
+
+// onlyIncluded returns patterns that select what a root includes and the directories
+// on the way to it, and nothing else that is in these: of several patterns that
+// match, restic goes by the last.
+func onlyIncluded(prefix string, include []string) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, inc := range include {
+		p := prefix
+		for _, part := range append([]string{""}, strings.Split(path.Dir(inc), "/")...) {
+			if p = path.Join(p, part); p != "/" && !seen[p] {
+				seen[p] = true
+				out = append(out, p, "!"+path.Join(p, "*"))
+			}
+		}
+	}
+	for _, inc := range include {
+		out = append(out, path.Join(prefix, inc))
+	}
+	return out
 }
 
 // missingAbove returns globs of the directories above kept paths that the snapshot

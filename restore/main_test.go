@@ -2,15 +2,18 @@ package restore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"sort"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +21,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/census"
 	"github.com/ocbackup/ocbackup/config"
+	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
@@ -43,11 +47,48 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) == 3 && os.Args[1] == "restore" {
+		os.Exit(playRestore(os.Args[2]))
+	}
 	code := m.Run()
 	if world.base != "" {
 		_ = os.RemoveAll(world.base)
 	}
 	os.Exit(code)
+}
+
+// playRestore is a restore that a test can kill: with the options that it wrote into
+// a file.
+func playRestore(file string) int {
+	var c child
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(b, &c)
+	}
+	if err == nil {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGTERM)
+		go func() { <-signals; cancel(fail.New(fail.Interrupted, "interrupted", "")) }()
+		_, err = Run(ctx, Options{
+			Config: c.Config, Repo: repo.New(c.Repo), Set: c.Set, Maps: c.Maps, Components: c.Components,
+			InPlace: c.InPlace, Yes: true, Report: progress.Discard,
+		})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return int(fail.CodeOf(err))
+}
+
+// child is what a restore in a process of its own needs.
+type child struct {
+	Config     *config.Config
+	Repo       repo.Options
+	Set        string
+	Maps       []Mapping
+	Components []opencloud.Component
+	InPlace    bool
 }
 
 // world is a repository with one set of a recorded OpenCloud 4.0 instance (posix),
@@ -285,7 +326,7 @@ func newSite(t *testing.T) *site {
 	s.write("data/nats/new-since", "x")
 	s.write("data/thumbnails/t2", "kept")
 	s.write("deploy/conf/csp.yaml", "csp: live\n")
-	s.write("config/opencloud.yaml", "live: true\n")
+	s.write("config/opencloud.yaml", s.read("config/opencloud.yaml")+"# live\n")
 	s.write("running", "")
 	return s
 }
@@ -301,7 +342,13 @@ func emptySite(t *testing.T) *site {
 	if err := makeScripts(base); err != nil {
 		t.Fatal(err)
 	}
-	return &site{t, base, configOf(base), r}
+	s := &site{t, base, configOf(base), r}
+	// Manifests that one test has read need not be read again.
+	cache := filepath.Join(world.base, "manifests")
+	if err := errors.Join(os.MkdirAll(cache, 0o700), os.Mkdir(s.cfg.StateDir, 0o700), os.Symlink(cache, filepath.Join(s.cfg.StateDir, "cache"))); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func (s *site) options() Options {

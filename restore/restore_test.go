@@ -48,7 +48,9 @@ func TestFullRestoreAndUndo(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, "data after undo", before, snap(t, filepath.Join(s.base, "data")))
-	s.want("config/opencloud.yaml", "live: true\n")
+	if !strings.HasSuffix(s.read("config/opencloud.yaml"), "# live\n") {
+		t.Error("the old opencloud.yaml did not come back")
+	}
 	s.want("deploy/conf/csp.yaml", "csp: live\n")
 	s.want("log", "stop\nstart\nstop\nstart\n")
 	if len(un.Aside) == 0 || !exists(filepath.Join(un.Aside[0])) {
@@ -235,7 +237,7 @@ func TestRefusals(t *testing.T) {
 		says   string
 	}{
 		"unknown set": {func(_ *site, o *Options) { o.Set = "2001" }, fail.Usage, "no set"},
-		"not agreed":  {func(_ *site, o *Options) { o.Yes = false }, fail.Usage, "data/version"},
+		"not agreed":  {func(_ *site, o *Options) { o.Yes = false }, fail.Usage, "replaces what is there now"},
 		"older server": {func(s *site, o *Options) {
 			s.write("installed", "3.9.0")
 			o.AllowVersionMismatch = true

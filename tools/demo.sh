@@ -50,7 +50,12 @@ trap 'exit 143' TERM HUP
 
 # run COMMAND...: shows the command, and runs it.
 run() {
-  printf '\n%s$ %s%s\n' "$bold" "$*" "$plain"
+  local word line=
+  for word; do
+    case $word in *" "*) word="\"$word\"" ;; esac
+    line+=" $word"
+  done
+  printf '\n%s$%s%s\n' "$bold" "$line" "$plain"
   "$@"
 }
 
@@ -69,22 +74,28 @@ free_port() {
   used+="$port "
 }
 
-# ctl ACTION: controls the stand-in of the demo's directory.
-ctl() { "$root/tools/standin-ctl.sh" "$PWD" "$@"; }
-
 # make_server VERSION: a stand-in on config/ and data/ of the present directory.
 make_server() {
   local debug port
   free_port; web_addr=127.0.0.1:$port
   free_port; idm_addr=127.0.0.1:$port
   free_port; debug=127.0.0.1:$port
+  # Where it listens; "ocbackup init" finds it there.
+  printf 'http:\n  addr: %s\n' "$web_addr" > config/proxy.yaml
+  printf 'idm:\n  ldaps_addr: %s\n' "$idm_addr" > config/idm.yaml
   cat > server.env <<EOT
 STANDIN='$tools/bin/standin'
 export OC_CONFIG_DIR='$PWD/config' OC_BASE_DATA_PATH='$PWD/data' STORAGE_USERS_DRIVER=posix
 export OC_URL=https://localhost:${web_addr#*:} PROXY_HTTP_ADDR=$web_addr
 export IDM_LDAPS_ADDR=$idm_addr SEARCH_DEBUG_ADDR=$debug
 export STANDIN_WRITE=0 STANDIN_VERSION=$1
+# What is compared: the trees as the backup found them, and as the restore left them.
+after_stop() { (cd '$PWD' && treesum config data > at-stop); }
+before_start() { (cd '$PWD' && treesum config data > at-start); }
 EOT
+  # The admin of this server stops and starts it by a command.
+  printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$root/tools/standin-ctl.sh" "$PWD" > server
+  chmod 755 server
 }
 
 # await_server: until the stand-in answers, or has ended.
@@ -92,7 +103,7 @@ await_server() {
   local i
   for ((i = 0; i < 200; i++)); do
     if (exec 3<>"/dev/tcp/${web_addr%:*}/${web_addr#*:}") 2>/dev/null; then return; fi
-    ctl status >/dev/null || break
+    ./server status >/dev/null || break
     sleep 0.05
   done
   die "the stand-in server does not start: $(tail -n 3 server.log)"
@@ -106,40 +117,39 @@ demo() {
   cd "$dir/$name"
   tar --xattrs --xattrs-include='*' --numeric-owner --strip-components=1 -xzpf "$root/integration/testdata/$name.tar.gz"
   make_server "$3"
-  ctl start
+  ./server start
   await_server
 
-  export OCBACKUP_CONFIG=$PWD/ocbackup.toml OCBACKUP_LOG_FORMAT=console
-  INIT
+  export OCBACKUP_CONFIG=$PWD/ocbackup.toml OCBACKUP_LOG_FORMAT=console OCBACKUP_STATE_DIR=$PWD/state
+  run ocbackup init --config-dir config --data-dir data --name demo --repository repository --password-file password \
+    --start "$PWD/server start" --stop "$PWD/server stop" --status "$PWD/server status" --exec "$PWD/server exec"
   run ocbackup backup
-  treesum config data > before
   run ocbackup list
   run ocbackup verify
 
   # The disk dies.
   printf '\n%s$ rm -rf config data%s          (and the server with them)\n' "$bold" "$plain"
-  ctl kill
+  ./server kill
   rm -rf config data
 
   run ocbackup restore --yes
 
-  treesum config data > after
   printf '\n'
   local entries attrs
-  attrs=$(grep -cE '^"[^"]*" (user|trusted|security|system)\.' before || true)
-  entries=$(($(wc -l < before) - attrs))
-  if cmp -s before after; then
-    pass "$1: $entries files and directories with $attrs extended attributes are the same as before"
+  attrs=$(grep -cE '^"[^"]*" (user|trusted|security|system)\.' at-stop || true)
+  entries=$(($(wc -l < at-stop) - attrs))
+  if cmp -s at-stop at-start; then
+    pass "$1: $entries files and directories with $attrs extended attributes are as they were when the backup was made"
   else
     fail "$1: the restored tree differs:"
-    diff before after | head -n 20 || true
+    diff at-stop at-start | head -n 20 || true
   fi
-  if ctl status >/dev/null; then
+  if ./server status >/dev/null; then
     pass "$1: the server runs again, $((SECONDS - started)) s after the demo of it began"
   else
     fail "$1: the server does not run"
   fi
-  ctl kill
+  ./server kill
   cd "$root"
 }
 

@@ -2,11 +2,15 @@
 # Usage: tools/standin-ctl.sh DIR start|stop|kill|status|exec ARGS...
 # Controls a stand-in server, as the admin of a server without systemd and Docker
 # would ([control] type "command"). DIR/server.env holds its environment, with the
-# program in STANDIN. status: 0 running, 3 stopped.
+# program in STANDIN. It may also define the functions before_start and after_stop,
+# to have something done while the server is stopped. status: 0 running, 3 stopped.
 dir=$1 action=$2
 shift 2
-. "$dir/server.env" || exit 1
 pid=$(cat "$dir/server.pid" 2>/dev/null)
+
+before_start() { :; }
+after_stop() { :; }
+. "$dir/server.env" || exit 1
 
 # A process that has ended and waits for its parent has no exe any more.
 running() { [ -n "$pid" ] && [ "$(readlink "/proc/$pid/exe")" = "$STANDIN" ]; }
@@ -14,12 +18,16 @@ running() { [ -n "$pid" ] && [ "$(readlink "/proc/$pid/exe")" = "$STANDIN" ]; }
 case $action in
   start)
     if ! running; then
+      before_start || exit 1
       setsid "$STANDIN" server </dev/null >>"$dir/server.log" 2>&1 &
       echo $! >"$dir/server.pid"
     fi ;;
   stop)
-    if running; then kill -TERM "$pid"; fi
-    while running; do sleep 0.05; done ;;
+    if running; then
+      kill -TERM "$pid"
+      while running; do sleep 0.05; done
+      after_stop || exit 1
+    fi ;;
   kill)
     if running; then kill -KILL "$pid"; fi
     while running; do sleep 0.05; done ;;

@@ -3,6 +3,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -51,12 +52,12 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, o.Repo.Failure(err, "run restic")
 	}
 	step := o.Report.Step("sets")
-	sets, err := choose(ctx, o)
+	rep := &Report{ReadData: o.ReadData, Sound: true}
+	sets, err := choose(ctx, o, rep)
 	if err != nil {
 		step.Fail(err)
 		return nil, err
 	}
-	rep := &Report{ReadData: o.ReadData, Sound: true}
 	for i := range sets {
 		sr := verifySet(ctx, o.Repo, &sets[i], step)
 		if err := context.Cause(ctx); err != nil {
@@ -77,7 +78,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		step.Fail(err)
 		return nil, o.Repo.Failure(err, "check the repository")
 	}
-	rep.Repository = res.Errors
+	rep.Repository = append(rep.Repository, res.Errors...)
 	rep.Sound = rep.Sound && len(res.Errors) == 0
 	switch {
 	case len(res.Errors) > 0:
@@ -91,9 +92,15 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 // choose reads the sets, never from the cache: what the repository has is the question.
-func choose(ctx context.Context, o Options) ([]manifest.Set, error) {
+func choose(ctx context.Context, o Options, rep *Report) ([]manifest.Set, error) {
 	sets, err := manifest.List(ctx, o.Repo, "")
-	if err != nil {
+	var damaged *repo.DamagedSnapshotsError
+	if errors.As(err, &damaged) {
+		for _, it := range damaged.Items {
+			rep.Repository = append(rep.Repository, "snapshot "+it.Path+" can't be loaded: "+it.Err)
+		}
+		rep.Sound = false
+	} else if err != nil {
 		return nil, o.Repo.Failure(err, "read the sets")
 	}
 	if o.All {

@@ -2,6 +2,7 @@ package discover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -97,7 +98,8 @@ func serverUnits(ctx context.Context) ([]string, error) {
 		{"list-units", "--all", "--no-legend", "--no-pager", "--plain", "--type=service", "*opencloud*"},
 	} {
 		out, err := proc.Output(ctx, "systemctl", args...)
-		if err != nil {
+		var ee *proc.ExitError
+		if err != nil && !(errors.As(err, &ee) && ee.Stderr == "") { // silent: nothing matches
 			return nil, err
 		}
 		for line := range strings.SplitSeq(out, "\n") {

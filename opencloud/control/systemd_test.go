@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -295,5 +296,32 @@ func TestSystemdUser(t *testing.T) {
 		if got := strings.TrimSpace(uid) + ":" + strings.TrimSpace(gid); errors.Join(err, err2) != nil || got != tt.want {
 			t.Errorf("User=%s Group=%s: %s, want %s (%v, %v)", tt.user, tt.group, got, tt.want, err, err2)
 		}
+	}
+}
+
+// systemd goes on stopping when nobody waits for it any more.
+func TestSystemdStopIsSeenThrough(t *testing.T) {
+	f := units(t)
+	f.put("db", running)
+	f.put("oc", running)
+	f.put("db.stop", `touch "$FAKE/stopping"; while [ ! -e "$FAKE/go" ]; do sleep 0.02; done; cp "$FAKE/dead" "$FAKE/db"`)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		for {
+			if _, err := os.Stat(filepath.Join(f.dir, "stopping")); err == nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+		f.put("go", "")
+	}()
+	c := must(t, Config{Type: "systemd", Unit: "oc", AlsoStop: []string{"db"}})
+	if err := c.Stop(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("error %v", err)
+	}
+	// What had begun is done; what had not is not begun.
+	if st := status(t, c, Running); len(st.Also) != 0 {
+		t.Errorf("status %+v", st)
 	}
 }

@@ -1,11 +1,12 @@
-// Package setup makes the first configuration of an instance: it finds the
+// Package initial makes the first configuration of an instance: it finds the
 // instance, writes the configuration file and a password file, and creates the
 // repository.
-package setup
+package initial
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -64,11 +65,16 @@ func Make(ctx context.Context, o Options) (*Plan, error) {
 			return nil, fail.Usagef("replace it with --force (what does not depend on where OpenCloud lies is kept), or write another file with --output FILE",
 				"%s exists already", output)
 		}
-		// An old file that can't be read has nothing that could be kept.
-		old, _ = config.Load(output)
+		if old, err = config.Load(output); err != nil {
+			old = nil
+		}
 	}
+	unread := err
 	if p.Found, err = o.find(ctx, old); err != nil {
 		return nil, err
+	}
+	if unread != nil {
+		p.Found.Notes = append(p.Found.Notes, fmt.Sprintf("nothing could be taken over from the file that is there: %v", unread))
 	}
 	c := p.Found.Config
 	if old != nil {
@@ -109,12 +115,16 @@ func (o Options) find(ctx context.Context, old *config.Config) (*discover.Found,
 	case o.Paths != nil:
 		return discover.Paths(*o.Paths)
 	}
-	if old != nil {
-		if f, err := discover.Again(ctx, old); f != nil || err != nil {
-			return f, err
-		}
+	if old == nil {
+		return discover.Auto(ctx)
 	}
-	return discover.Auto(ctx)
+	f, err := discover.Again(ctx, old)
+	if f == nil && err == nil {
+		// Nobody can be asked: where it lies is what the admin has said.
+		c := *old
+		f = &discover.Found{Config: &c}
+	}
+	return f, err
 }
 
 // keep takes over from an older configuration what an admin has chosen, and what

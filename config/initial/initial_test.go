@@ -1,4 +1,4 @@
-package setup
+package initial
 
 import (
 	"context"
@@ -104,7 +104,7 @@ func TestDo(t *testing.T) {
 	if _, err := Make(context.Background(), o); err == nil || fail.CodeOf(err) != fail.Usage || !strings.Contains(err.Error(), "exists already") {
 		t.Error(err)
 	}
-	o.Force, o.Repository, o.Restic, o.Name = true, "", "", ""
+	o.Force, o.Repository, o.Restic, o.Name, o.Paths = true, "", "", "", nil
 	r2 := do(t, o)
 	if r2.PasswordCreated || r2.RepositoryCreated || r2.RepositoryID != r.RepositoryID || r2.Replaced != o.Output+".old" {
 		t.Errorf("%+v", r2)
@@ -169,6 +169,21 @@ func TestRefused(t *testing.T) {
 				t.Error("the configuration was written")
 			}
 		})
+	}
+}
+
+// TestUnreadable: an old file that can't be read is replaced, and that is said.
+func TestUnreadable(t *testing.T) {
+	_, o := instance(t)
+	o.Force = true
+	if err := os.MkdirAll(filepath.Dir(o.Output), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(o.Output, []byte("nam = 1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if p := makePlan(t, o); !strings.Contains(strings.Join(p.Found.Notes, "\n"), "nothing could be taken over") {
+		t.Error(p.Found.Notes)
 	}
 }
 

@@ -1,0 +1,131 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
+
+	"github.com/ocbackup/ocbackup/config"
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/manifest"
+	"github.com/ocbackup/ocbackup/repo"
+)
+
+// restic looks at the restic program.
+type restic struct{}
+
+func (restic) Name() string { return "restic" }
+
+func (restic) Run(ctx context.Context, s *Subject) []Finding {
+	opt, err := s.Config.RepoOptions()
+	if err != nil {
+		opt = repo.Options{Binary: s.Config.Repository.Restic} // reported already; the version can be told all the same
+	}
+	opt.RetryLock = time.Second // what is locked is reported, not waited for
+	r := repo.New(opt)
+	v, prepErr := r.Prepare(ctx)
+	if prepErr != nil {
+		return []Finding{failed(r.Failure(prepErr, "run restic"), "")}
+	}
+	if err == nil {
+		s.repo = r
+	}
+	return okay("%s, version %s", s.Config.Repository.Restic, v)
+}
+
+// repository looks whether the repository can be opened, and what is in it.
+type repository struct{}
+
+func (repository) Name() string { return "repository" }
+
+// oldBackup is the age from which the newest backup is worth a warning.
+const oldBackup = 3 * 24 * time.Hour
+
+func (repository) Run(ctx context.Context, s *Subject) []Finding {
+	if s.repo == nil {
+		return nil // said already
+	}
+	if _, err := s.repo.ID(ctx); err != nil {
+		return []Finding{failed(s.repo.Failure(err, "open the repository"), "")}
+	}
+	s.open = true
+	snapshots, err := s.repo.Snapshots(ctx, manifest.Tag)
+	if err != nil {
+		return []Finding{failed(s.repo.Failure(err, "read the repository"), "")}
+	}
+	if len(snapshots) == 0 {
+		return []Finding{info("ocbackup backup", "%s can be opened and holds no backup of %s yet", s.repo.Location(), s.Config.Name)}
+	}
+	newest := snapshots[len(snapshots)-1].Time
+	age := time.Since(newest)
+	text := fmt.Sprintf("%s: %s, the newest of %s", s.repo.Location(), plural(len(snapshots), "backup", "backups"), newest.Local().Format(time.DateTime))
+	switch {
+	case age < -time.Minute:
+		return []Finding{failure(fail.Failed, "set the clock right: the newest backup must be the one with the latest time", "%s, which is in the future", text)}
+	case age > oldBackup:
+		return []Finding{warning("see why: systemctl list-timers 'ocbackup*', journalctl -u 'ocbackup*'", "%s, %s", text, strings.TrimSpace(humanize.Time(newest)))}
+	}
+	return okay("%s", text)
+}
+
+// repositoryDisk looks at the disk of a repository that lies on one.
+type repositoryDisk struct{}
+
+func (repositoryDisk) Name() string { return "repository disk" }
+
+func (repositoryDisk) Run(_ context.Context, s *Subject) []Finding {
+	dir, local := config.LocalPath(s.Config.Repository.Location)
+	if !local || dir == "" {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(nearest(dir), &st); err != nil {
+		return []Finding{failure(fail.Repository, "", "%s: %v", dir, err)}
+	}
+	var out []Finding
+	for _, data := range []string{s.Config.Layout.DataDir, s.Config.Layout.UsersRoot} {
+		if sameDisk(dir, data) {
+			out = append(out, warning("put the repository on another disk, better on another machine",
+				"%s is on the file system of OpenCloud's data: what destroys one destroys both", dir))
+			break
+		}
+	}
+	if inside(dir, s.Config) {
+		out = append(out, failure(fail.Usage, "move the repository out of it", "%s lies inside what is backed up", dir))
+	}
+	free := freeBytes(st)
+	if total := st.Blocks * uint64(st.Bsize); free < total/20 || free < 1<<30 {
+		out = append(out, warning("make room: a backup fails when the disk is full", "only %s of %s are free", humanize.IBytes(free), humanize.IBytes(total)))
+	}
+	if len(out) == 0 {
+		return okay("%s free", humanize.IBytes(free))
+	}
+	return out
+}
+
+// inside tells whether a path lies in one of the directories that are backed up.
+func inside(p string, c *config.Config) bool {
+	real := func(p string) string {
+		there := nearest(p)
+		if r, err := filepath.EvalSymlinks(there); err == nil {
+			return r + strings.TrimPrefix(p, there)
+		}
+		return p
+	}
+	p = real(p)
+	for _, r := range c.Layout.Roots() {
+		if st, err := os.Stat(r.Path); err != nil || !st.IsDir() || len(r.Include) > 0 {
+			continue
+		}
+		if root := real(r.Path); p == root || strings.HasPrefix(p, root+"/") {
+			return true
+		}
+	}
+	return false
+}

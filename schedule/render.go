@@ -1,0 +1,192 @@
+package schedule
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/ocbackup/ocbackup/config"
+	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/opencloud/readiness"
+)
+
+//go:embed units
+var files embed.FS
+
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"command": command, "words": words, "path": specifiers, "join": strings.Join,
+}).ParseFS(files, "units/*"))
+
+// data is what the templates of the services are filled with.
+type data struct {
+	Options
+	Name, Backup, Check, Recover string // of the instance, and its units without suffix
+	Config, StateDir, Journal    string
+	Control                      string
+	Managers                     []string // units that OpenCloud is run by
+	Mounts, RepoMounts           []string // what must be mounted
+	StopSeconds                  int
+	Credentials                  []credential
+	StateDirectory               string   // relative to /var/lib; empty when it is elsewhere
+	Writable                     []string // beside it
+	// Wide leaves the sandbox out, since OpenCloud would have to live in it.
+	Wide          bool
+	PrivateTmp    bool
+	InContainer   bool
+	SetUser       bool
+	ExtraCommands bool
+}
+
+// timer is what the template of the timers is filled with.
+type timer struct{ Unit, Description, Calendar, Delay string }
+
+type credential struct{ Name, File string }
+
+func (o Options) data() data {
+	c := o.Config
+	d := data{
+		Options: o, Name: c.Name, Config: c.Path, StateDir: c.StateDir, Journal: o.journal(), Control: c.Control.Type,
+		Backup: prefix(c.Name) + "-backup", Check: prefix(c.Name) + "-check", Recover: prefix(c.Name) + "-recover",
+		Managers: managers(c.Control), StopSeconds: stopSeconds(c),
+		Wide:          c.Control.Type == "command" || c.Control.Type == "podman",
+		InContainer:   c.Ready.InContainer && !c.Ready.Off,
+		ExtraCommands: slices.ContainsFunc(c.Extra, func(x config.Extra) bool { return len(x.Command) > 0 }),
+	}
+	d.SetUser = c.Control.Type == "systemd" || d.ExtraCommands
+	if f := c.Repository.PasswordFile; f != "" {
+		d.Credentials = append(d.Credentials, credential{config.CredentialPassword, f})
+	}
+	if f := c.Repository.EnvFile; f != "" {
+		d.Credentials = append(d.Credentials, credential{config.CredentialEnv, f})
+	}
+	if rel, ok := strings.CutPrefix(c.StateDir, "/var/lib/"); ok && plain.MatchString(rel) {
+		d.StateDirectory = rel
+	} else {
+		d.Writable = append(d.Writable, c.StateDir)
+	}
+	repository := localRepository(c.Repository.Location)
+	for _, p := range []string{repository, c.Repository.CacheDir, c.Repository.TempDir} {
+		// /dev stays writable.
+		if p != "" && !under(p, "/dev") && !slices.ContainsFunc(append(d.Writable, c.StateDir), func(w string) bool { return under(p, w) }) {
+			d.Writable = append(d.Writable, p)
+		}
+	}
+	d.Mounts = o.paths()
+	if repository != "" {
+		d.RepoMounts = append(d.RepoMounts, repository)
+	}
+	d.RepoMounts = append(d.RepoMounts, c.StateDir)
+	// A private /tmp hides what the configuration names there.
+	text, err := json.Marshal(c)
+	d.PrivateTmp = err == nil && !strings.Contains(string(text), "/tmp/") && !under(c.Path, "/tmp") && !under(o.Program, "/tmp")
+	return d
+}
+
+// plain are paths that need no escaping anywhere.
+var plain = regexp.MustCompile(`^[A-Za-z0-9._/-]+$`)
+
+// paths lists the directories that a backup reads and writes, for their mounts to
+// be waited for.
+func (o Options) paths() []string {
+	c := o.Config
+	list := []string{c.StateDir, localRepository(c.Repository.Location), c.Layout.ConfigDir, c.Layout.DataDir, c.Layout.UsersRoot, c.Layout.SearchDir}
+	list = append(list, c.Layout.SystemPaths...)
+	for _, x := range c.Extra {
+		list = append(list, x.Path)
+	}
+	var out []string
+	for _, p := range list {
+		if filepath.IsAbs(p) && !slices.ContainsFunc(out, func(q string) bool { return under(p, q) }) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// localRepository returns the directory of a repository on this machine, empty for
+// others. restic takes what has no scheme for a path.
+func localRepository(location string) string {
+	if p, ok := strings.CutPrefix(location, "local:"); ok {
+		location = p
+	}
+	if filepath.IsAbs(location) {
+		return location
+	}
+	return ""
+}
+
+// managers are the units that run OpenCloud.
+func managers(c control.Config) []string {
+	switch c.Type {
+	case "systemd":
+		return append([]string{c.Unit}, c.AlsoStop...)
+	case "compose", "docker":
+		return []string{"docker.service"}
+	}
+	return nil
+}
+
+// stopSeconds is how long bringing OpenCloud back may take: a stop that is under
+// way, two starts, and until it is ready; and a while on top.
+func stopSeconds(c *config.Config) int {
+	or := func(d, def time.Duration) time.Duration {
+		if d > 0 {
+			return d
+		}
+		return def
+	}
+	all := or(c.Control.StopTimeout, control.DefaultStopTimeout) + 2*or(c.Control.StartTimeout, control.DefaultStartTimeout) +
+		or(c.Ready.Timeout, readiness.DefaultTimeout) + time.Minute
+	return int(all.Seconds())
+}
+
+func render(name string, data any) (string, error) {
+	var b strings.Builder
+	err := templates.ExecuteTemplate(&b, name, data)
+	// An empty list leaves a blank at the end of its line.
+	return strings.ReplaceAll(b.String(), " \n", "\n"), err
+}
+
+// specifiers escapes a text for settings that are taken as they are, but for
+// specifiers (systemd.unit(5)).
+func specifiers(s string) string { return strings.ReplaceAll(s, "%", "%%") }
+
+// words joins words for settings that take a list (systemd.syntax(7), "Quoting").
+func words(list []string) string {
+	out := make([]string, len(list))
+	for i, w := range list {
+		out[i] = specifiers(quote(w))
+	}
+	return strings.Join(out, " ")
+}
+
+// command is words for command lines, in which variables are replaced, too
+// (systemd.service(5), "Command lines").
+func command(args ...string) string {
+	return strings.ReplaceAll(words(args), "$", "$$")
+}
+
+// quote quotes a word for systemd where that is needed.
+func quote(s string) string {
+	if s != "" && !strings.ContainsAny(s, " \t\"'\\;") {
+		return s
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+// span writes a length of time as systemd.time(7) has it.
+func span(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return ""
+	case d%time.Minute == 0:
+		return fmt.Sprintf("%dmin", int(d.Minutes()))
+	}
+	return fmt.Sprintf("%ds", max(1, int(d.Seconds())))
+}
