@@ -64,7 +64,8 @@ var errDeadline = errors.New("the cold window took longer than max_downtime")
 // Run makes a backup. Whatever happens, the instance is afterwards in the state in
 // which it was found, or the error says otherwise with fail.NotBack.
 func Run(ctx context.Context, o Options) (*Result, error) {
-	if _, err := recovery.Recover(ctx, o.Config.StateDir, o.Report); err != nil {
+	server := serverOf(o.Config)
+	if _, err := recovery.Run(ctx, recovery.Options{StateDir: o.Config.StateDir, Report: o.Report, Fallback: &server}); err != nil {
 		return nil, atStep("prepare", err)
 	}
 	lock, err := guard.Acquire(o.Config.StateDir, "backup")
@@ -75,7 +76,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 
 	r := &run{Options: o, started: time.Now(), pushed: map[string]stored{}}
 	r.set = manifest.NewSetID(r.started)
-	o.Report.Note(fmt.Sprintf("%s: driver %s, %s", o.Config.Name, o.Config.Layout.Driver, o.Config.Control))
+	o.Report.Note(fmt.Sprintf("%s: OpenCloud with storage driver %s", o.Config.Name, o.Config.Layout.Driver))
 	for _, s := range []struct {
 		name string
 		do   func(context.Context, progress.Step) (string, error)

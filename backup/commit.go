@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -15,6 +16,7 @@ import (
 	"github.com/ocbackup/ocbackup/fault"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/proc"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
 )
@@ -22,6 +24,7 @@ import (
 // commit stores the manifest. The set exists from then on, and only then.
 func (r *run) commit(ctx context.Context, step progress.Step) (string, error) {
 	m := r.manifest()
+	m.UnitEnabled = r.unitEnabled(ctx)
 	step.Update("set " + r.set)
 	if _, err := manifest.Store(ctx, r.Repo, m, map[string][]byte{
 		"ocbackup.toml": config.Render(r.Config.WithoutSecrets()),
@@ -37,7 +40,7 @@ func (r *run) commit(ctx context.Context, step progress.Step) (string, error) {
 
 // manifest writes down what the run has stored, and how.
 func (r *run) manifest() *manifest.Manifest {
-	host, _ := os.Hostname() //nolint:errcheck // an unknown name is shown as such
+	host, _ := os.Hostname()
 	m := &manifest.Manifest{
 		Format: manifest.Format, Set: r.set, Instance: r.Config.Name, Host: host,
 		Started: r.started, Frozen: r.frozen, Committed: time.Now(),
@@ -67,6 +70,17 @@ func (r *run) manifest() *manifest.Manifest {
 		})
 	}
 	return m
+}
+
+// unitEnabled tells whether the instance is a systemd unit that starts at boot. The
+// link that makes it so is systemd's, and not among the files of the deployment.
+func (r *run) unitEnabled(ctx context.Context) bool {
+	c := r.Config.Control
+	if c.Type != "systemd" {
+		return false
+	}
+	out, err := proc.Output(ctx, "systemctl", "is-enabled", "--", c.Unit)
+	return err == nil && strings.TrimSpace(out) == "enabled"
 }
 
 // tidy forgets what no set needs: the seeds of this run, and what runs that failed

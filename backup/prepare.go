@@ -34,7 +34,7 @@ type root struct {
 
 // hotRoot tells whether the root is stored while the instance runs: a binary on
 // disk does not change with it.
-func (r *root) hotRoot() bool { return r.Has(opencloud.Binary) }
+func (x *root) hotRoot() bool { return x.Has(opencloud.Binary) }
 
 // history is what the repository holds of an instance.
 type history struct {

@@ -139,7 +139,7 @@ func (k *worker) readDir(dir string) {
 		k.failed(dir, err)
 		return
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	for more := true; more; {
 		list := make([]entry, 0, batchLen)
 		for more && len(list) < batchLen {

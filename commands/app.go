@@ -47,7 +47,7 @@ func Main(args []string) int {
 		return int(fail.OK)
 	}
 	var usage *usageError
-	if !errors.As(err, &usage) && context.Cause(ctx) == error(errInterrupted) && fail.CodeOf(err) == fail.Failed {
+	if !errors.As(err, &usage) && errors.Is(context.Cause(ctx), errInterrupted) && fail.CodeOf(err) == fail.Failed {
 		err = errors.Join(errInterrupted, err)
 	}
 	var told *reportedError
@@ -88,8 +88,14 @@ func newApp(out, errOut io.Writer) *cli.App {
 		HideHelpCommand:        true,
 		ExitErrHandler:         func(*cli.Context, error) {}, // Main maps errors to exit codes
 		OnUsageError:           onUsageError,
-		CommandNotFound: func(c *cli.Context, name string) {
-			fmt.Fprintf(c.App.ErrWriter, "error: no command %q; see \"ocbackup --help\"\n", name)
+		Action: func(c *cli.Context) error { // reached when no command matched
+			if c.Args().First() == "help" && c.NArg() == 2 {
+				return cli.ShowCommandHelp(c, c.Args().Get(1))
+			}
+			if c.NArg() > 0 && c.Args().First() != "help" {
+				return fail.Usagef("see \"ocbackup --help\"", "there is no command %q", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
 		},
 		Description: `Start with "ocbackup init": it finds OpenCloud on this machine and writes the
 configuration. Then "ocbackup doctor", "ocbackup backup", and "ocbackup schedule
@@ -255,7 +261,7 @@ func printError(out, errOut io.Writer, err error, asJSON bool) {
 		enc := json.NewEncoder(out)
 		enc.SetIndent("", "  ")
 		enc.SetEscapeHTML(false)
-		_ = enc.Encode(j) //nolint:errcheck // nowhere left to tell
+		_ = enc.Encode(j)
 	}
 	head := "error: "
 	if step != "" {

@@ -46,14 +46,13 @@ EXAMPLES:
 			}
 			step.Skip("")
 			if e.json {
-				err = e.printJSON(rep)
-			} else {
-				printDoctor(e.out, rep, c.Bool("problems"), e.tty)
+				if err := e.printJSON(rep); err != nil || rep.Err() == nil {
+					return err
+				}
+				return &reportedError{rep.Err()}
 			}
-			if err == nil {
-				err = rep.Err()
-			}
-			return err
+			printDoctor(e.out, rep, c.Bool("problems"), e.tty)
+			return rep.Err()
 		},
 	}
 }

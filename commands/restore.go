@@ -29,7 +29,7 @@ On a bare host --repository and --password-file are enough: the rest is in the s
 EXAMPLES:
    ocbackup restore --dry-run                       what would be done
    ocbackup restore                                 the whole instance, latest set
-   ocbackup restore 20261123 --yes                  without being asked
+   ocbackup restore --yes 20261123                  without being asked
    ocbackup restore --component config              only this; of another moment than the rest
    ocbackup restore --target /srv/look              a copy; the instance is not touched
    ocbackup restore --undo                          take the last restore back

@@ -19,6 +19,11 @@ import (
 func TestMain(m *testing.M) {
 	// A failure's input is in its message; no files are to be left behind.
 	_ = flag.Set("rapid.nofailfile", "true")
+	for _, k := range Keys {
+		if k.Env != "" {
+			_ = os.Unsetenv(k.Env) // the machine's own
+		}
+	}
 	os.Exit(m.Run())
 }
 

@@ -34,6 +34,9 @@ const fakeRestic = `case " $* " in
 *) exit 1;;
 esac`
 
+// scheduled is a systemctl that knows the units of "ocbackup schedule install".
+const scheduled = `echo "ocbackup-cloud-backup.timer enabled enabled"; echo "ocbackup-cloud-recover.service enabled enabled"`
+
 // realRestic finds a real restic: where tools/restic.sh puts it.
 func realRestic(t *testing.T) string {
 	t.Helper()
@@ -57,7 +60,7 @@ func newPatient(t *testing.T, restic string) *patient {
 	if restic == "" {
 		p.fake(t, "restic", fakeRestic)
 	}
-	p.fake(t, "systemctl", `echo "ocbackup-cloud.timer enabled enabled"`)
+	p.fake(t, "systemctl", scheduled)
 	for _, d := range []string{"config", "data/storage/users/projects/p", "state", "other"} {
 		if err := os.MkdirAll(filepath.Join(p.dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -205,7 +208,12 @@ func TestFindings(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "reindex", Warning, "ocbackup reindex", fail.OK},
-		{"timer not enabled", func(t *testing.T, p *patient) { p.fake(t, "systemctl", `echo "ocbackup-cloud.timer disabled enabled"`) }, "schedule", Warning, "systemctl enable --now ocbackup-cloud.timer", fail.OK},
+		{"timer not enabled", func(t *testing.T, p *patient) {
+			p.fake(t, "systemctl", strings.Replace(scheduled, "timer enabled", "timer disabled", 1))
+		}, "schedule", Warning, "systemctl enable --now ocbackup-cloud-backup.timer", fail.OK},
+		{"nothing at boot", func(t *testing.T, p *patient) {
+			p.fake(t, "systemctl", `echo "ocbackup-cloud-backup.timer enabled enabled"`)
+		}, "schedule", Warning, "power loss", fail.OK},
 		{"no timer", func(t *testing.T, p *patient) { p.fake(t, "systemctl", `exit 0`) }, "schedule", Warning, "ocbackup schedule install", fail.OK},
 		{"state directory that can't be made", func(t *testing.T, p *patient) { p.config.StateDir = p.write(t, "file", "") + "/state" }, "state directory", Error, "can't be written to", fail.Usage},
 		{"state in memory", func(_ *testing.T, p *patient) { p.config.StateDir = "/dev/shm/ocbackup-doctor-test" }, "state directory", Warning, "in memory", fail.OK},

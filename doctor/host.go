@@ -143,29 +143,36 @@ type timer struct{}
 
 func (timer) Name() string { return "schedule" }
 
-func (timer) Run(ctx context.Context, _ *Subject) []Finding {
-	out, err := proc.Output(ctx, "systemctl", "list-unit-files", "--no-legend", "--no-pager", "--plain", "ocbackup*.timer")
+func (timer) Run(ctx context.Context, s *Subject) []Finding {
+	backup, atBoot := "ocbackup-"+s.Config.Name+"-backup.timer", "ocbackup-"+s.Config.Name+"-recover.service"
+	out, err := proc.Output(ctx, "systemctl", "list-unit-files", "--no-legend", "--no-pager", "--plain", backup, atBoot)
 	var gone *proc.NotFoundError
 	if errors.As(err, &gone) || err != nil && !booted() {
 		return []Finding{info("run \"ocbackup backup\" by other means, and \"ocbackup recover\" at boot", "there is no systemd here that could run backups")}
 	}
-	var enabled, others []string
+	state := map[string]string{} // an error is systemctl's way to say that nothing matches
 	for line := range strings.SplitSeq(out, "\n") {
-		switch col := strings.Fields(line); {
-		case len(col) < 2:
-		case col[1] == "enabled", col[1] == "enabled-runtime":
-			enabled = append(enabled, col[0])
-		default:
-			others = append(others, col[0])
+		if col := strings.Fields(line); len(col) > 1 {
+			state[col[0]] = strings.TrimSuffix(col[1], "-runtime")
 		}
 	}
-	switch {
-	case len(enabled) > 0:
-		return okay("%s", strings.Join(enabled, ", "))
-	case len(others) > 0:
-		return []Finding{warning("systemctl enable --now "+others[0], "%s is installed, and not enabled", strings.Join(others, ", "))}
+	var found []Finding
+	for _, u := range []struct{ unit, without string }{
+		{backup, "nothing makes backups by itself"},
+		{atBoot, "nothing brings OpenCloud back after a power loss during a backup"},
+	} {
+		switch state[u.unit] {
+		case "enabled":
+		case "":
+			found = append(found, warning("ocbackup schedule install", "%s: there is no %s", u.without, u.unit))
+		default:
+			found = append(found, warning("systemctl enable --now "+u.unit, "%s: %s is %s", u.without, u.unit, state[u.unit]))
+		}
 	}
-	return []Finding{warning("ocbackup schedule install", "nothing makes backups by itself")}
+	if len(found) == 0 {
+		return okay("%s is enabled", backup)
+	}
+	return found
 }
 
 // booted tells whether systemd runs this machine (sd_booted(3)).

@@ -59,17 +59,17 @@ func arm(dir string) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	in, line, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }()
 	ready, out, err := os.Pipe()
 	if err != nil {
 		return nil, errors.Join(err, line.Close())
 	}
-	defer ready.Close()
+	defer func() { _ = ready.Close() }()
 	g.line = line
 
 	// The kernel's name of this program is good even when its file has been
@@ -80,7 +80,7 @@ func arm(dir string) (*Guard, error) {
 	g.cmd.Stdin, g.cmd.Stdout, g.cmd.Stderr = in, out, log
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = g.cmd.Start()
-	out.Close()
+	_ = out.Close()
 	if err != nil {
 		return nil, errors.Join(err, line.Close())
 	}
@@ -132,7 +132,7 @@ func (g *Guard) kill() error {
 	_ = g.cmd.Process.Kill() // before the line closes: it must not take that for our death
 	<-g.done
 	if g.line != nil {
-		g.line.Close()
+		_ = g.line.Close()
 		g.line = nil
 	}
 	return g.err

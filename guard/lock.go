@@ -59,7 +59,7 @@ func Acquire(dir, what string) (*Lock, error) {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
 	if err := flock(f); err != nil {
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}

@@ -115,7 +115,7 @@ func findParent() (*process, error) {
 	if os.Getppid() != pid || errors.Is(err, unix.ESRCH) {
 		// It died meanwhile; the descriptor may stand for anyone.
 		if err == nil {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 		}
 		return &process{pid: pid, fd: -1}, nil
 	}
@@ -153,6 +153,6 @@ func (p *process) wait(timeout time.Duration) {
 
 func (p *process) close() {
 	if p.fd >= 0 {
-		unix.Close(p.fd)
+		_ = unix.Close(p.fd)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -72,7 +73,6 @@ func prepareCloud(t testing.TB, driver string) *cloud {
 	c.env = append(c.env, "STANDIN_INTERVAL=20ms")
 	c.web = c.serverEnv("PROXY_HTTP_ADDR")
 	newRepository(t, c.path("repository"))
-	c.write("password", password+"\n")
 
 	var server strings.Builder
 	fmt.Fprintf(&server, "STANDIN='%s'\nexport", standinProgram(t))
@@ -96,14 +96,18 @@ func prepareCloud(t testing.TB, driver string) *cloud {
 		"ready": {"address": strconv.Quote(c.web), "idm_address": strconv.Quote(c.serverEnv("IDM_LDAPS_ADDR")), "timeout": `"30s"`},
 		"log":   {"format": `"console"`},
 	}
-	c.configure("", "name", strconv.Quote(c.name))
+	c.saveConfig()
 	return c
 }
 
-// with returns the same instance for a subtest.
+// with returns the same instance for a subtest, which may configure it otherwise.
 func (c *cloud) with(t testing.TB) *cloud {
 	other := *c
 	other.t = t
+	other.config = map[string]map[string]string{}
+	for table, keys := range c.config {
+		other.config[table] = maps.Clone(keys)
+	}
 	return &other
 }
 
@@ -171,6 +175,14 @@ func (c *cloud) configure(table, key, value string) {
 	if value == "" {
 		delete(c.config[table], key)
 	}
+	c.saveConfig()
+}
+
+// saveConfig writes ocbackup.toml, and the password file beside it.
+func (c *cloud) saveConfig() {
+	c.t.Helper()
+	c.remove("password")
+	c.write("password", password+"\n")
 	var b strings.Builder
 	tables := []string{""}
 	for t := range c.config {
@@ -215,8 +227,8 @@ func (c *cloud) start() {
 		c.t.Fatalf("start: %s", r.Stderr)
 	}
 	env.Eventually(c.t, 20*time.Second, "the server is ready", func() bool {
-		if c.ctl("status").Code != 0 {
-			c.t.Fatalf("the server ended: %s", c.read("server.log"))
+		if log := c.read("server.log"); strings.Contains(log, "standin: ") {
+			c.t.Fatalf("the server ended: %s", log)
 		}
 		return c.happened("ready") > before
 	})
@@ -228,6 +240,22 @@ func (c *cloud) stop() {
 	if r := c.ctl("stop"); r.Code != 0 {
 		c.t.Fatalf("stop: %s", r.Stderr)
 	}
+}
+
+// kill takes the server away, as a loss of power would.
+func (c *cloud) kill() {
+	c.t.Helper()
+	if r := c.ctl("kill"); r.Code != 0 || r.Stderr != "" {
+		c.t.Fatalf("kill: %d %s%s", r.Code, r.Stdout, r.Stderr)
+	}
+}
+
+// writesEvery restarts the server with another pause between its writes.
+func (c *cloud) writesEvery(pause string) {
+	c.t.Helper()
+	c.stop()
+	c.write("server.env", c.read("server.env")+"export STANDIN_INTERVAL="+pause+"\n")
+	c.start()
 }
 
 // quirk makes the server misbehave (integration/standin, quirk).

@@ -3,15 +3,13 @@
 package integration
 
 import (
-	"context"
-	"fmt"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ocbackup/ocbackup/integration/env"
 )
@@ -100,6 +98,7 @@ func checkCall(t *testing.T, doc, call, top string, commands []string) {
 		switch {
 		case w == "COMMAND" || w == "--help":
 			return
+		case level == 0 && strings.ToUpper(w) == w: // the value of a global flag
 		case strings.HasPrefix(w, "#") || w == "|" || w == "||" || w == ">" || w == "&&":
 			return
 		case strings.HasPrefix(w, "--"):
@@ -125,124 +124,69 @@ func checkCall(t *testing.T, doc, call, top string, commands []string) {
 	}
 }
 
-var marked = regexp.MustCompile("(?s)<!-- test: (\\S+) -->\n```sh\n(.*?)```")
-
-// instance is a server on a recorded tree that the documents' commands work on.
-type instance struct {
-	t   *testing.T
-	dir string
-	env []string
-}
-
-// ctl controls the server of the instance.
-func (i *instance) ctl(args ...string) env.Result {
-	return env.Exec(i.t.Context(), nil, filepath.Join(env.Root(), "tools/standin-ctl.sh"), append([]string{i.dir}, args...)...)
-}
-
-func (i *instance) must(args ...string) {
-	i.t.Helper()
-	if r := i.ctl(args...); r.Code != 0 {
-		i.t.Fatalf("server %v: exit code %d\n%s%s", args, r.Code, r.Stdout, r.Stderr)
-	}
-}
-
-// run runs a shell block; what it prints goes to the test's log.
-func (i *instance) run(script string) env.Result {
-	return env.Exec(i.t.Context(), i.env, "sh", "-euc", script)
-}
-
-// wipe loses the server and everything on its disk, but not the state directory.
-func (i *instance) wipe() {
-	i.must("kill")
-	for _, d := range []string{"config", "data"} {
-		if err := os.RemoveAll(filepath.Join(i.dir, d)); err != nil {
-			i.t.Fatal(err)
-		}
-	}
-}
-
-func newInstance(t *testing.T) *instance {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: owners are restored")
-	}
-	dir := t.TempDir()
-	env.ExtractFixture(t, "opencloud-4.0-posix", dir)
-	bin := filepath.Join(dir, "bin")
-	if err := os.Mkdir(bin, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, target := range map[string]string{"ocbackup": env.Ocbackup(t), "restic": env.Restic(t, "0.18")} {
-		if err := os.Symlink(target, filepath.Join(bin, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	i := &instance{t: t, dir: dir, env: []string{
-		"PATH=" + bin + ":" + os.Getenv("PATH"),
-		"OCBACKUP_CONFIG=" + dir + "/ocbackup.toml",
-		"OCBACKUP_LOG_FORMAT=console",
-		"REPOSITORY=" + dir + "/repository", "PASSWORD_FILE=" + dir + "/password",
-		"RESTIC_CACHE_DIR=" + dir + "/cache",
-	}}
-	var server strings.Builder
-	fmt.Fprintf(&server, "STANDIN='%s'\nexport", env.Standin(t))
-	for _, e := range env.StandinEnv(t, dir, "posix") {
-		fmt.Fprintf(&server, " '%s'", e)
-	}
-	fmt.Fprintln(&server, " STANDIN_WRITE=0")
-	if err := os.WriteFile(filepath.Join(dir, "server.env"), []byte(server.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	i.must("start")
-	t.Cleanup(func() {
-		env.Exec(context.Background(), nil, filepath.Join(env.Root(), "tools/standin-ctl.sh"), dir, "kill")
-	})
-	env.Eventually(t, 20*time.Second, "the stand-in is ready", func() bool {
-		b, err := os.ReadFile(filepath.Join(dir, "events"))
-		return err == nil && strings.Contains(string(b), " ready ")
-	})
-	return i
-}
+var marked = regexp.MustCompile("(?s)<!-- test: (\\S+) -->\n *```sh\n(.*?)```")
 
 // TestDocumentsRun runs the shell blocks that are marked in the documents, in the
 // order of a story: set up, back up, lose everything, bring it back.
 func TestDocumentsRun(t *testing.T) {
-	i := newInstance(t)
+	c := newRecordedCloud(t, "opencloud-4.0-posix")
+	c.configure("ready", "timeout", `"30s"`)
 	blocks := map[string]string{}
 	for _, doc := range documents(t) {
 		for _, m := range marked.FindAllStringSubmatch(readFile(t, doc), -1) {
 			if blocks[m[1]] != "" {
 				t.Errorf("two blocks have the mark %q", m[1])
 			}
-			// The only thing that is changed: where the drill goes.
-			blocks[m[1]] = strings.ReplaceAll(m[2], "/srv/drill", i.dir+"/drill")
+			// The only thing that is changed: where drills go.
+			blocks[m[1]] = strings.ReplaceAll(m[2], "/srv/", c.dir+"/srv/")
 		}
 	}
-	ctl := filepath.Join(env.Root(), "tools/standin-ctl.sh") + " " + i.dir
-	if r := i.run(fmt.Sprintf(`ocbackup init --repository "$REPOSITORY" --password-file "$PASSWORD_FILE" --config-dir %[1]s/config --data-dir %[1]s/data`+
-		` --start '%[2]s start' --stop '%[2]s stop' --status '%[2]s status' --exec '%[2]s exec'`, i.dir, ctl)); r.Code != 0 {
-		t.Fatalf("init: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	bin := c.path("bin")
+	for name, target := range map[string]string{"ocbackup": ocbackupProgram(t), "restic": env.Restic(t, "0.18")} {
+		if err := errors.Join(os.MkdirAll(bin, 0o755), os.Symlink(target, filepath.Join(bin, name))); err != nil {
+			t.Fatal(err)
+		}
 	}
+	shell := []string{
+		"PATH=" + bin + ":" + os.Getenv("PATH"), "OCBACKUP_CONFIG=" + c.path("ocbackup.toml"),
+		"REPOSITORY=" + c.path("repository"), "PASSWORD_FILE=" + c.path("password"), "RESTIC_CACHE_DIR=" + c.path("cache"),
+	}
+	back := func(c *cloud) {
+		c.running()
+		c.stop() // while it runs it writes
+		wants(c.t, c.check(""), 0)
+		c.start()
+	}
+	run := []string{"sh", "-euc"}
+	said := "" // by the last block
 	for _, part := range []struct {
 		block  string
-		before func() // what happened
-		after  func() // what must be so
+		before func()         // what happened
+		after  func(c *cloud) // what must be so
 	}{
-		{block: "first"},
+		{block: "first", after: (*cloud).running},
+		{block: "drill"},
 		{block: "verify"},
-		{block: "list"},
-		{block: "restore-dry-run"},
-		{block: "target", after: func() { i.exists(filepath.Join("drill", i.dir, "config/opencloud.yaml")) }},
 		{block: "json"},
-		{block: "restore", before: i.wipe, after: i.runs},
+		{block: "list"},
+		{block: "restore-dry-run", after: (*cloud).running},
+		{block: "target", after: func(c *cloud) { wants(c.t, c.check(c.path("srv/drill")), 0) }},
+		{block: "restore", after: back},
+		{block: "undo", after: back},
 		{block: "bare", before: func() {
-			i.wipe()
-			i.env = append(i.env, "OCBACKUP_CONFIG="+i.dir+"/new/ocbackup.toml")
-		}, after: i.runs},
-		{block: "restic-alone"},
+			c.ctl("kill")
+			c.remove("config", "data", "ocbackup.toml", "state")
+			// The configuration is written to /etc, but not to this machine's.
+			etc := c.path("etc")
+			if err := errors.Join(os.MkdirAll(etc+"/up", 0o755), os.Mkdir(etc+"/work", 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			run = []string{"unshare", "-m", "sh", "-euc", `mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/up,workdir=$0/work" /etc
+				unset OCBACKUP_CONFIG; eval "$1"`, etc}
+		}, after: back},
+		{block: "restic-alone", after: func(c *cloud) { c.recoverByHand(said) }},
 	} {
 		ok := t.Run(part.block, func(t *testing.T) {
-			i.t = t
 			script, found := blocks[part.block]
 			if !found {
 				t.Fatalf("no document has a block with the mark %q", part.block)
@@ -251,13 +195,12 @@ func TestDocumentsRun(t *testing.T) {
 			if part.before != nil {
 				part.before()
 			}
-			r := i.run(script)
+			r := env.Exec(t.Context(), shell, run[0], append(slices.Clone(run[1:]), script)...)
 			t.Logf("%s\n%s%s", script, r.Stdout, r.Stderr)
-			if r.Code != 0 {
-				t.Fatalf("exit code %d", r.Code)
-			}
+			wants(t, r, 0)
+			said = r.Stdout
 			if part.after != nil {
-				part.after()
+				part.after(c.with(t))
 			}
 		})
 		if !ok {
@@ -269,17 +212,23 @@ func TestDocumentsRun(t *testing.T) {
 	}
 }
 
-// runs makes sure that the server runs, with the data that it had.
-func (i *instance) runs() {
-	i.t.Helper()
-	i.must("status")
-	i.exists("config/opencloud.yaml")
-	i.exists("data/storage/users/users")
-}
+var byHand = regexp.MustCompile(`(?m)^    (restic restore .*)$`)
 
-func (i *instance) exists(path string) {
-	i.t.Helper()
-	if _, err := os.Stat(filepath.Join(i.dir, path)); err != nil {
-		i.t.Error(err)
+// recoverByHand loses everything and does what RECOVERY.txt says, with restic alone.
+func (c *cloud) recoverByHand(text string) {
+	c.t.Helper()
+	c.ctl("kill")
+	c.remove("config", "data")
+	lines := byHand.FindAllStringSubmatch(text, -1)
+	if len(lines) != 4 {
+		c.t.Fatalf("%d commands found", len(lines))
 	}
+	for _, m := range lines {
+		r := env.Exec(ctxBackground, append(c.resticEnv(), "PATH="+c.path("bin")+":"+os.Getenv("PATH")), "sh", "-euc", m[1])
+		wants(c.t, r, 0)
+	}
+	c.start()
+	c.running()
+	c.stop()
+	wants(c.t, c.check(""), 0)
 }

@@ -120,6 +120,7 @@ func TestThereAndBack(t *testing.T) {
 				c = newRecordedCloud(t, row.fixture)
 			} else {
 				c = newCloud(t, row.driver)
+				wants(t, c.ctl("exec", "search", "index", "--all-spaces"), 0) // an empty index would be left out
 			}
 			c.restic(env.Restic(t, row.restic))
 			c.configure("layout", "binary", quote(standinProgram(t)))
@@ -151,7 +152,7 @@ func TestThereAndBack(t *testing.T) {
 			c.restoreCopy(second)
 
 			// The disk dies.
-			c.ctl("kill")
+			c.kill()
 			c.remove("config", "data")
 			r := c.run("restore", "--yes", "--no-start", first)
 			wants(t, r, 0)
@@ -173,6 +174,7 @@ func TestConsistencyNeedsTheStop(t *testing.T) {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
 			c := newCloud(t, driver)
+			c.writesEvery("1ms")
 			wants(t, c.runRestic("backup", c.path("config"), c.path("data")), 0)
 			wants(t, c.runRestic("restore", "latest", "--target", c.path("plain")), 0)
 			if r := c.check(c.path("plain")); r.Code != 1 {

@@ -5,7 +5,6 @@ package integration
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -83,7 +82,7 @@ func TestRestoreWhole(t *testing.T) {
 			wants(t, c.ctl("exec", "search", "index", "--all-spaces"), 0)
 			c.mark("before")
 			id := c.backup()
-			c.ctl("kill")
+			c.kill()
 			c.remove("config", "data")
 			res := c.restore(row.args...)
 			if !res.Running || res.Reindex != "not needed" {
@@ -177,7 +176,7 @@ func TestRestoreMapped(t *testing.T) {
 			from.backup()
 			frozen := treesum(t, from.dir, "config", "data")
 			to.config["repository"] = from.config["repository"]
-			to.configure("", "name", quote(to.name))
+			to.saveConfig()
 			// Where it goes is not where the instance is: that is noticed.
 			wants(t, to.run("restore", "--yes"), 2, "--map")
 			to.running()
@@ -199,7 +198,7 @@ func TestBareHost(t *testing.T) {
 	c := newCloud(t, "posix")
 	c.mark("before")
 	c.backup()
-	c.ctl("kill")
+	c.kill()
 	c.remove("config", "data", "state", "ocbackup.toml")
 
 	// The configuration is written to where it belongs, which is not this machine's.
@@ -316,15 +315,15 @@ func TestRestoreRefuses(t *testing.T) {
 		untouched(t)
 	})
 	t.Run("an older server", func(t *testing.T) {
-		c.configure("control", "exec", `["/bin/sh", "-c", "echo Version: 3.9.0"]`)
-		defer c.configure("control", "exec", "[\""+filepath.Join(env.Root(), "tools/standin-ctl.sh")+"\", \""+c.dir+"\", \"exec\"]")
+		defer c.saveConfig()
+		c.with(t).configure("control", "exec", `["/bin/sh", "-c", "echo Version: 3.9.0"]`)
 		wants(t, c.run("restore", "--yes"), 2, "3.9.0", "4.0.0-standin")
 		wants(t, c.run("restore", "--yes", "--allow-version-mismatch"), 2, "older")
 		untouched(t)
 	})
 	t.Run("a newer server", func(t *testing.T) {
-		c.configure("control", "exec", `["/bin/sh", "-c", "echo Version: 7.3.0"]`)
-		defer c.configure("control", "exec", "[\""+filepath.Join(env.Root(), "tools/standin-ctl.sh")+"\", \""+c.dir+"\", \"exec\"]")
+		defer c.saveConfig()
+		c.with(t).configure("control", "exec", `["/bin/sh", "-c", "echo Version: 7.3.0"]`)
 		wants(t, c.run("restore", "--yes"), 2, "7.3.0", "4.0.0-standin", "--allow-version-mismatch")
 		untouched(t)
 	})
@@ -345,34 +344,9 @@ func TestRestoreRefuses(t *testing.T) {
 		untouched(t)
 	})
 	t.Run("a file system without attributes", func(t *testing.T) {
-		dir := mountImage(t, "vfat", 64)
+		dir := mountRAM(t)
 		wants(t, c.run("restore", "--target", filepath.Join(dir, "to")), 2, "can't hold")
 		untouched(t)
 	})
 	c.good()
-}
-
-// mountImage mounts a small new file system.
-func mountImage(t testing.TB, kind string, mib int, options ...string) string {
-	t.Helper()
-	file, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
-	f, err := os.Create(file)
-	if err == nil {
-		err = f.Truncate(int64(mib) << 20)
-	}
-	if err == nil {
-		err = f.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("mkfs."+kind, file).CombinedOutput(); err != nil {
-		t.Skipf("mkfs.%s: %v %s", kind, err, out)
-	}
-	out, err := exec.Command("mount", "-o", strings.Join(append([]string{"loop"}, options...), ","), file, dir).CombinedOutput()
-	if err != nil {
-		t.Skipf("mount: %v %s", err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
-	return dir
 }

@@ -17,7 +17,11 @@ func TestSetID(t *testing.T) {
 	if !strings.HasPrefix(id, "20261123T021500Z-") || !setID.MatchString(id) {
 		t.Errorf("set id %q", id)
 	}
-	if NewSetID(at) == id && NewSetID(at) == id && NewSetID(at) == id {
+	seen := map[string]bool{}
+	for range 8 {
+		seen[NewSetID(at)] = true
+	}
+	if len(seen) < 2 {
 		t.Error("ids of the same second do not differ")
 	}
 	for tags, want := range map[string]string{

@@ -15,7 +15,7 @@ func (r Root) Filter() func(rel string, isDir bool) bool {
 			return true
 		}
 		for _, g := range r.Exclude {
-			if ok, _ := path.Match(g, rel); ok { //nolint:errcheck // globs are validated or made by Glob
+			if ok, _ := path.Match(g, rel); ok {
 				return false
 			}
 		}
@@ -35,7 +35,7 @@ func (r Root) Filter() func(rel string, isDir bool) bool {
 // onTheWay tells whether parts lead to, or lie at or below, what the glob names.
 func onTheWay(glob, parts []string) bool {
 	for i := range min(len(glob), len(parts)) {
-		if ok, _ := path.Match(glob[i], parts[i]); !ok { //nolint:errcheck // as above
+		if ok, _ := path.Match(glob[i], parts[i]); !ok {
 			return false
 		}
 	}

@@ -49,7 +49,7 @@ func TestCancelTerminates(t *testing.T) {
 	if _, err := io.ReadFull(pr, make([]byte, 6)); err != nil {
 		t.Fatal(err)
 	}
-	go io.Copy(io.Discard, pr) //nolint:errcheck // ends with the pipe
+	go io.Copy(io.Discard, pr)
 	cancel(cause)
 	err := <-done
 	if !errors.Is(err, cause) || !strings.Contains(err.Error(), "in order") {
@@ -73,7 +73,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 // TestMain lets this test binary be the parent that dies.
 func TestMain(m *testing.M) {
 	if os.Getenv("PROC_TEST_PARENT") != "" {
-		_, _ = Run(context.Background(), Cmd{Name: "sh", Args: []string{"-c", "echo $$; exec sleep 1000"}, Stdout: os.Stdout}) //nolint:errcheck // it is killed
+		_, _ = Run(context.Background(), Cmd{Name: "sh", Args: []string{"-c", "echo $$; exec sleep 1000"}, Stdout: os.Stdout})
 		return
 	}
 	os.Exit(m.Run())

@@ -83,9 +83,7 @@ type HeldError struct {
 }
 
 // Error gives the reason.
-func (e *HeldError) Error() string {
-	return fmt.Sprintf("the restore in place of set %s has not been completed: %s", e.Set, e.Reason)
-}
+func (e *HeldError) Error() string { return e.Reason }
 
 // Options say what to recover.
 type Options struct {
@@ -157,15 +155,11 @@ func (o Options) recover(ctx context.Context, step progress.Step, j *guard.Journ
 	}
 
 	out := &Outcome{Did: Cleared, Kind: j.Kind, Instance: j.Instance, Set: j.Set}
-	if j.Hold != "" {
-		return nil, &fail.Error{
-			Code: fail.NotBack, Err: &HeldError{j.Set, j.Hold},
-			State: "OpenCloud is stopped, its data are half restored; it is not started like that",
-			Hint:  "ocbackup restore --in-place " + j.Set,
-		}
-	}
 	if out.Undone, err = undo(ctx, step, s, j.Swap); err != nil {
 		return nil, o.notBack(err)
+	}
+	if j.Hold != "" {
+		return nil, o.held(j)
 	}
 	if j.WasRunning {
 		before, err := bring(ctx, s, j.Also, step.Update)
@@ -181,6 +175,23 @@ func (o Options) recover(ctx context.Context, step progress.Step, j *guard.Journ
 		return nil, fail.Wrap(fail.Failed, err, "tidy up after "+string(j.Kind), "check the state directory ("+o.StateDir+")")
 	}
 	return out, nil
+}
+
+// held leaves the instance stopped. The journal stays, but for a swap that has been
+// undone: the next restore makes another.
+func (o Options) held(j *guard.Journal) error {
+	if len(j.Swap) > 0 {
+		rest := *j
+		rest.Swap = nil
+		if err := guard.Write(o.StateDir, rest); err != nil {
+			return o.notBack(err)
+		}
+	}
+	return &fail.Error{
+		Code: fail.NotBack, Err: &HeldError{j.Set, j.Hold},
+		State: "OpenCloud is stopped, its data are half restored; it is not started like that",
+		Hint:  "ocbackup restore --in-place " + j.Set,
+	}
 }
 
 // undo puts old data back that a restore had moved aside. Nothing may use the data

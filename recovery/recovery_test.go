@@ -269,6 +269,22 @@ func TestRestoreInPlaceIsNotStarted(t *testing.T) {
 	}
 }
 
+// TestRestoreOverAHeldOne: a restore that was to mend a restore in place died as well.
+func TestRestoreOverAHeldOne(t *testing.T) {
+	i := newInstance(t)
+	i.journal(t, guard.Journal{Kind: guard.Restore, WasRunning: true, Set: "s", Hold: "it was interrupted", Swap: i.restored(t, 1)})
+	i.fails(t, Options{}, "it was interrupted")
+	if _, err := os.Stat(filepath.Join(i.server.Layout.DataDir, "old")); err != nil {
+		t.Error("the data is not back where it was")
+	}
+	j, err := guard.Read(i.state)
+	must(t, err)
+	if i.running() || j.Hold == "" || len(j.Swap) > 0 {
+		t.Errorf("running: %v, journal: %+v", i.running(), j)
+	}
+	i.fails(t, Options{}, "it was interrupted")
+}
+
 func TestDamagedJournal(t *testing.T) {
 	for _, c := range []struct {
 		name, text string

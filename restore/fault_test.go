@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,12 @@ func TestDeathAtEveryPoint(t *testing.T) {
 					if code != -1 {
 						t.Errorf("not killed: exit code %d", code)
 					}
+					if c.point == "restore.journaled" {
+						// There is no guard yet, and nothing was stopped: the next run tidies up.
+						if _, err := recovery.Recover(context.Background(), s.cfg.StateDir, s.options().Report); err != nil {
+							t.Error(err)
+						}
+					}
 					s.awaitBack()
 				case "TERM":
 					// Once the new data is in place, a signal no longer changes anything.
@@ -60,7 +67,7 @@ func TestDeathAtEveryPoint(t *testing.T) {
 				}
 				s.want("data/version", now)
 				if now == "live" {
-					same(t, "data", before, snap(t, filepath.Join(s.base, "data")))
+					same(t, "data", settled(before), settled(snap(t, filepath.Join(s.base, "data"))))
 				}
 				if !s.has("running") {
 					t.Error("the instance is not back")
@@ -74,9 +81,20 @@ func TestDeathAtEveryPoint(t *testing.T) {
 					t.Errorf("the next restore: %v", err)
 				}
 				s.want("data/version", "set")
+				if l := s.leftovers(); len(l) != 1 || !strings.Contains(l[0], asidePrefix) {
+					t.Errorf("left behind: %v", l)
+				}
 			})
 		}
 	}
+}
+
+// settled leaves out the directories that stay in place: a recovery that puts their
+// entries back changes their times.
+func settled(lines []string) []string {
+	return slices.DeleteFunc(slices.Clone(lines), func(l string) bool {
+		return strings.HasPrefix(l, ". ") || strings.HasPrefix(l, "storage ")
+	})
 }
 
 // A restore in place that dies is never started by anybody but its repetition.

@@ -160,9 +160,9 @@ func (r *run) checkState(ctx context.Context) error {
 		return fail.Wrap(fail.Usage, err, "", "correct [control] in the configuration")
 	}
 	r.before, err = r.ctl.Status(ctx)
-	if err != nil && r.Config == nil {
-		// What runs it may have yet to be restored: a unit, a compose file, a script.
-		r.note("Whether OpenCloud runs on this host could not be found out, so it is taken for absent: " + err.Error())
+	if err != nil && r.deploymentGone() {
+		// What runs it has yet to be restored. The locks tell if it runs nevertheless.
+		r.note("Whether OpenCloud runs could not be found out, so it is taken for absent: " + err.Error())
 		r.before = control.Status{State: control.Absent, Also: r.cfg.Control.AlsoStop}
 		return nil
 	}
@@ -180,6 +180,15 @@ func (r *run) checkState(ctx context.Context) error {
 		r.before.Also = r.held.Also
 	}
 	return nil
+}
+
+// deploymentGone tells whether the files that say how the instance is run are
+// missing, and restored: compose files, scripts.
+func (r *run) deploymentGone() bool {
+	if r.Config == nil {
+		return true
+	}
+	return r.has(opencloud.Config) && slices.ContainsFunc(r.cfg.Layout.Deployment, func(p string) bool { return !exists(p) })
 }
 
 // noStart tells whether the instance is left stopped.

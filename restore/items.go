@@ -109,6 +109,13 @@ func locate(items []*item, maps mapper) error {
 		it.target = t
 	}
 	dropLinks(items)
+	for _, it := range items {
+		for _, l := range items {
+			if rel, ok := below(l.link, it.target); ok && l.link != "" {
+				it.target = filepath.Join(l.target, rel)
+			}
+		}
+	}
 	return nil
 }
 

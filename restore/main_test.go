@@ -117,7 +117,7 @@ func theWorld(t *testing.T) *repo.Repo {
 		t.Skip("restic is not installed (tools/restic.sh)")
 	}
 	world.once.Do(func() { world.err = makeWorld(bin) })
-	if errors.Is(world.err, opencloudXattr) {
+	if errors.Is(world.err, errNoXattrs) {
 		t.Skip(world.err)
 	}
 	if world.err != nil {
@@ -126,7 +126,7 @@ func theWorld(t *testing.T) *repo.Repo {
 	return repo.New(world.options)
 }
 
-var opencloudXattr = errors.New("the temporary directory takes no user extended attributes")
+var errNoXattrs = errors.New("the temporary directory takes no user extended attributes")
 
 func makeWorld(restic string) error {
 	var err error
@@ -134,7 +134,7 @@ func makeWorld(restic string) error {
 		return err
 	}
 	if xattr.LSet(world.base, "user.probe", []byte("x")) != nil {
-		return opencloudXattr
+		return errNoXattrs
 	}
 	world.orig = filepath.Join(world.base, "orig")
 	pw := filepath.Join(world.base, "password")

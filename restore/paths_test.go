@@ -63,11 +63,12 @@ func TestLocateLinks(t *testing.T) {
 		it.Name, it.Path, it.Real = name, base+path, base+real
 		return it
 	}
-	items := []*item{mk("system", "/var/oc", "/mnt/oc"), mk("users", "/var/oc/u", "/mnt/oc/u"), mk("config", "/etc/oc", "/etc/oc")}
+	items := []*item{mk("system", "/var/oc", "/mnt/oc"), mk("users", "/var/oc/u", "/mnt/oc/u"), mk("config", "/etc/oc", "/etc/oc"), mk("search", "/var/oc/search", "/var/oc/search")}
+	items[3].Real = "" // was absent
 	if err := locate(items, nil); err != nil {
 		t.Fatal(err)
 	}
-	if items[0].target != base+"/mnt/oc" || items[0].link != base+"/var/oc" || items[1].target != base+"/mnt/oc/u" || items[1].link != "" || items[2].link != "" {
+	if items[0].target != base+"/mnt/oc" || items[0].link != base+"/var/oc" || items[1].target != base+"/mnt/oc/u" || items[1].link != "" || items[2].link != "" || items[3].target != base+"/mnt/oc/search" {
 		t.Errorf("%+v %+v %+v", items[0], items[1], items[2])
 	}
 	// On a host where the path leads somewhere, it goes there.

@@ -7,8 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/guard"
+	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/index"
 )
@@ -269,6 +271,76 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+func TestSetsThatAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*run)
+		says   string
+	}{
+		"not full": {func(r *run) {
+			r.set.Manifest.Full, r.set.Manifest.Components = false, []opencloud.Component{"config", "system"}
+		}, "not a full set: it holds config, system only"},
+		"bucket":         {func(r *run) { r.set.Manifest.Layout.Driver, r.cfg.Layout.Driver = "decomposeds3", "" }, "lie in an S3 bucket"},
+		"another driver": {func(r *run) { r.cfg.Layout.Driver = opencloud.Decomposed }, "taken with storage driver posix"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &manifest.Manifest{Set: "20261123T021500Z-7f3a", Full: true, Layout: opencloud.Layout{Driver: opencloud.Posix}}
+			r := &run{set: &manifest.Set{ID: m.Set, Manifest: m}, cfg: &config.Config{Layout: m.Layout}, res: &Result{Full: true}}
+			if err := r.checkSet(m); err != nil {
+				t.Fatalf("a good set: %v", err)
+			}
+			c.change(r)
+			if err := r.checkSet(m); fail.CodeOf(err) != fail.Usage || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestFileSystem(t *testing.T) {
+	at := t.TempDir()
+	if err := (&fileSystem{at: at, bytes: 1 << 60}).room(false); fail.CodeOf(err) != fail.Usage || !strings.Contains(err.Error(), "not enough room") {
+		t.Errorf("%v", err)
+	}
+	if err := (&fileSystem{at: at, bytes: 10}).room(false); err != nil {
+		t.Error(err)
+	}
+	if err := (&fileSystem{at: "/proc", xattrs: true}).probe(); err == nil {
+		t.Error("/proc is said to take files")
+	}
+	if left, _ := os.ReadDir(at); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// An instance that was stopped is started after a restore, unless told otherwise.
+func TestStoppedInstance(t *testing.T) {
+	s := newSite(t)
+	mustRemove(s, "running")
+	o := s.options()
+	o.Components = []opencloud.Component{opencloud.Config}
+
+	plan := o
+	plan.DryRun = true
+	s.whileHeld(func() {
+		res, err := Run(context.Background(), plan)
+		if err != nil || len(res.Replaced) != 2 || len(res.Roots) != 2 {
+			t.Errorf("dry run: %+v %v", res, err)
+		}
+	})
+	s.want("deploy/conf/csp.yaml", "csp: live\n")
+	s.check(false)
+
+	o.NoStart = true
+	if res, err := Run(context.Background(), o); err != nil || res.Running || s.has("running") {
+		t.Fatalf("%+v %v", res, err)
+	}
+	s.want("deploy/conf/csp.yaml", "csp: set\n")
+	o.NoStart = false
+	if res, err := Run(context.Background(), o); err != nil || !res.Running || !s.has("running") {
+		t.Fatalf("%+v %v", res, err)
+	}
+}
+
 func withoutBinary(o *Options) {
 	o.Components = []opencloud.Component{opencloud.Config, opencloud.System, opencloud.Metadata, opencloud.Blobs, opencloud.Search}
 }
@@ -280,10 +352,19 @@ func mustRemove(s *site, rel string) {
 }
 
 // hold takes the instance's lock for as long as the test runs.
-func (s *site) hold() {
+func (s *site) hold() { s.t.Cleanup(s.lock().Release) }
+
+// whileHeld does something while somebody else holds the instance's lock.
+func (s *site) whileHeld(do func()) {
+	l := s.lock()
+	defer l.Release()
+	do()
+}
+
+func (s *site) lock() *guard.Lock {
 	l, err := guard.Acquire(s.cfg.StateDir, "backup")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(l.Release)
+	return l
 }

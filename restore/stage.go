@@ -2,10 +2,12 @@ package restore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/dustin/go-humanize"
 
@@ -47,6 +49,9 @@ func (r *run) stage(ctx context.Context, step progress.Step) (string, error) {
 // above them. What an earlier restore of the same set left behind is removed.
 func (r *run) makeStages() error {
 	for _, g := range r.groups {
+		if g.outer.absent() {
+			continue // nothing to stage
+		}
 		if err := r.mkdirs(g.anchor); err != nil {
 			return err
 		}
@@ -74,8 +79,27 @@ func (r *run) newStage(dir string) error {
 	if err == nil && len(others) > 0 {
 		r.note("Left over from other restores: rm -rf " + join(others))
 	}
+	if err := r.sweep(filepath.Dir(dir)); err != nil {
+		return fmt.Errorf("remove what an earlier restore left behind: %w", err)
+	}
 	r.stages = append(r.stages, dir)
 	return os.Mkdir(dir, 0o700)
+}
+
+// sweep removes the empty directories that a restore which died had made for old
+// data. Those of the restore that can be undone are needed as they are.
+func (r *run) sweep(anchor string) error {
+	rec := undoRecord{}
+	if b, err := os.ReadFile(filepath.Join(r.stateDir(), undoFile)); err == nil {
+		if err := json.Unmarshal(b, &rec); err != nil {
+			return nil //nolint:nilerr // what it needs is not known, so nothing is touched
+		}
+	}
+	found, err := filepath.Glob(filepath.Join(opencloud.Glob(anchor), asidePrefix+"*"))
+	if err != nil {
+		return err
+	}
+	return removeEmpty(slices.DeleteFunc(found, func(d string) bool { return slices.Contains(rec.Aside, d) }))
 }
 
 // mkdirs makes a directory and those above it, and remembers which were made.

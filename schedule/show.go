@@ -21,8 +21,9 @@ type Status struct {
 	Enabled   string `json:"enabled,omitempty"`  // systemd's word: enabled, disabled, static
 	Active    string `json:"active,omitempty"`   // systemd's word: active, inactive, activating, failed
 	Calendar  string `json:"calendar,omitempty"` // when a timer elapses
-	// Next is when a timer elapses next, Last when it did, or when a service was
-	// started last; nil: never, or not since the machine was started.
+	// Next is when a timer elapses next, Last when it did last (at first: when it was
+	// installed), or when a service was started last; nil: not since the machine was
+	// started.
 	Next *time.Time `json:"next,omitempty"`
 	Last *time.Time `json:"last,omitempty"`
 	// Result is how a service's last run ended, in systemd's words: success,
@@ -64,11 +65,15 @@ func Show(ctx context.Context, dir, instance string) ([]Status, error) {
 
 // ask has systemd tell what it knows of a unit (org.freedesktop.systemd1(5)).
 func (s *Status) ask(ctx context.Context) error {
-	res, err := proc.Run(ctx, proc.Cmd{Name: "systemctl", Args: []string{
-		"show", "--timestamp=unix",
-		"--property=UnitFileState,ActiveState,Result,ExecMainStatus,ExecMainStartTimestamp,NextElapseUSecRealtime,LastTriggerUSec",
-		"--", s.Unit,
-	}})
+	res, err := proc.Run(ctx, proc.Cmd{
+		Name: "systemctl",
+		Args: []string{
+			"show", "--property=UnitFileState,ActiveState,Result,ExecMainStatus,ExecMainStartTimestamp,NextElapseUSecRealtime,LastTriggerUSec",
+			"--", s.Unit,
+		},
+		// --timestamp=unix would not do: systemd 252 has it for some of these only.
+		Env: []string{"TZ=UTC", "LC_ALL=C.UTF-8"},
+	})
 	if err != nil {
 		return fail.Wrap(fail.Failed, err, "ask systemd about "+s.Unit, "")
 	}
@@ -89,14 +94,13 @@ func (s *Status) ask(ctx context.Context) error {
 	return nil
 }
 
-// timestamp reads a time as --timestamp=unix writes it: "@" and seconds since 1970,
-// empty or "n/a" for none.
+// timestamp reads a time as systemctl writes it; empty or "n/a" stands for none.
 func timestamp(s string) *time.Time {
-	n, err := strconv.ParseInt(strings.TrimPrefix(s, "@"), 10, 64)
-	if err != nil || n <= 0 {
+	t, err := time.Parse("Mon 2006-01-02 15:04:05 MST", s)
+	if err != nil {
 		return nil
 	}
-	t := time.Unix(n, 0)
+	t = t.Local()
 	return &t
 }
 

@@ -21,19 +21,11 @@ func Auto(ctx context.Context) (*Found, error) {
 	var tried []string
 	try := func(format string, args ...any) { tried = append(tried, fmt.Sprintf(format, args...)) }
 
-	dir, err := os.Getwd()
-	if err != nil {
-		return nil, err
+	f, err := workingDir(ctx)
+	if err == nil {
+		return f, nil
 	}
-	if files, err := projectFiles(dir); err == nil && len(files) > 0 {
-		f, err := Compose(ctx, ComposeOptions{Dir: dir})
-		if err == nil {
-			return f, nil
-		}
-		try("compose project in %s: %v", dir, err)
-	} else {
-		try("compose project in %s: there is none", dir)
-	}
+	try("%v", err)
 	for _, e := range []engine{{program: "docker"}, {program: "podman"}} {
 		names, err := serverContainers(ctx, e)
 		switch {
@@ -61,6 +53,22 @@ func Auto(ctx context.Context) (*Found, error) {
 		return Systemd(ctx, units[0])
 	}
 	return nil, fail.Usagef(flagsHint, "OpenCloud was not found on this machine. Tried:\n%s", strings.Join(tried, "\n"))
+}
+
+// workingDir finds the instance in a compose project in the working directory.
+func workingDir(ctx context.Context) (*Found, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, fmt.Errorf("compose project in the working directory: %w", err)
+	}
+	if files, err := projectFiles(dir); err != nil || len(files) == 0 {
+		return nil, fmt.Errorf("compose project in %s: there is none", dir)
+	}
+	f, err := Compose(ctx, ComposeOptions{Dir: dir})
+	if err != nil {
+		return nil, fmt.Errorf("compose project in %s: %w", dir, err)
+	}
+	return f, nil
 }
 
 // serverContainers lists the containers, running or not, that run OpenCloud's
@@ -99,7 +107,8 @@ func serverUnits(ctx context.Context) ([]string, error) {
 	} {
 		out, err := proc.Output(ctx, "systemctl", args...)
 		var ee *proc.ExitError
-		if err != nil && !(errors.As(err, &ee) && ee.Stderr == "") { // silent: nothing matches
+		silent := errors.As(err, &ee) && ee.Stderr == "" // nothing matches
+		if err != nil && !silent {
 			return nil, err
 		}
 		for line := range strings.SplitSeq(out, "\n") {

@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,13 +57,12 @@ type service struct {
 	}
 }
 
-// env is the service's environment. Compose prints $ doubled, so that its output
-// can be read as a compose file again.
+// env is the service's environment.
 func (s *service) env() map[string]string {
 	m := map[string]string{}
 	for k, v := range s.Environment {
 		if v != nil {
-			m[k] = strings.ReplaceAll(*v, "$$", "$")
+			m[k] = *v
 		}
 	}
 	return m
@@ -127,7 +127,7 @@ func (p *project) find(ctx context.Context, f *Found, e engine) error {
 		return err
 	}
 	f.Config.NotProtected = p.others(name, s.mounts)
-	f.Config.Control.AlsoStop = p.sharing(name, r.layout, e)
+	f.Config.Control.AlsoStop = p.sharing(name, r.layout)
 	for _, n := range f.Config.Control.AlsoStop {
 		f.Notes = append(f.Notes, fmt.Sprintf("service %s writes to OpenCloud's data as well: it is stopped with it", n))
 	}
@@ -194,7 +194,8 @@ func readProject(ctx context.Context, dir string, command []string, o ComposeOpt
 		return nil, fail.Wrap(fail.Usage, err, "read the compose project in "+dir, "")
 	}
 	p := &project{}
-	if err := json.Unmarshal(res.Stdout, p); err != nil {
+	// Compose prints every $ doubled, so that its output can be read as a compose file.
+	if err := json.Unmarshal(bytes.ReplaceAll(res.Stdout, []byte("$$"), []byte("$")), p); err != nil {
 		return nil, fmt.Errorf("read what %s says about the project in %s: %w", strings.Join(command, " "), dir, err)
 	}
 	return p, nil
@@ -283,7 +284,7 @@ func (p *project) mounts(ctx context.Context, s *service, e engine) mounts {
 }
 
 // sharing lists the other services that can write to OpenCloud's data.
-func (p *project) sharing(name string, l opencloud.Layout, e engine) []string {
+func (p *project) sharing(name string, l opencloud.Layout) []string {
 	data := map[string]bool{}
 	for _, v := range p.Services[name].Volumes {
 		// The configuration is read by others, and changed by people only.

@@ -116,7 +116,7 @@ func TestCompose(t *testing.T) {
 	t.Run("bind mounts", func(t *testing.T) {
 		fakes(t, map[string]string{"docker": noEngine})
 		root := t.TempDir()
-		mkdirs(t, root+"/config", root+"/data/storage/users/spaces", root+"/nats", root+"/users")
+		mkdirs(t, root+"/config", root+"/da$ta/storage/users/spaces", root+"/nats", root+"/users")
 		write(t, in("bind.yml"), `
 services:
   opencloud:
@@ -125,7 +125,7 @@ services:
       NATS_NATS_STORE_DIR: /nats
     volumes:
       - `+root+`/config:/etc/opencloud
-      - `+root+`/data:/var/lib/opencloud
+      - `+root+`/da$$ta:/var/lib/opencloud
       - `+root+`/users:/mnt/users
       - nats:/nats
   files:
@@ -139,7 +139,7 @@ volumes:
 		f := find(t, ":bind.yml")
 		c := f.Config
 		equal(t, "config dir", c.Layout.ConfigDir, root+"/config")
-		equal(t, "data dir", c.Layout.DataDir, root+"/data")
+		equal(t, "data dir", c.Layout.DataDir, root+"/da$ta")
 		equal(t, "driver by what is on disk", c.Layout.Driver, opencloud.Decomposed)
 		noted(t, f, "STORAGE_USERS_DRIVER is not set")
 		equalList(t, "system paths", c.Layout.SystemPaths, root+"/nats")

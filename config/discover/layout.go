@@ -308,7 +308,8 @@ func (s *server) outside(l *opencloud.Layout) {
 	}
 	// Volumes inside the data directory that are none of the above.
 	for _, m := range s.mounts {
-		if m.host == "" || !path.IsAbs(m.target) || !(below(s.dataDir, m.target) || below(s.configDir, m.target)) {
+		ours := below(s.dataDir, m.target) || below(s.configDir, m.target)
+		if m.host == "" || !ours {
 			continue
 		}
 		switch {

@@ -92,6 +92,10 @@ func (m *Machine) Boot(t testing.TB) {
 	for _, b := range m.binds {
 		args = append(args, "--bind-ro="+b)
 	}
+	args = append([]string{
+		"-c", `n=$1; shift; for c in "$@"; do [ "$c" = -- ] && break; shift; mkdir -p "$c/$n" && echo $$ > "$c/$n/cgroup.procs"; done; shift; exec /bin/sh "$@"`,
+		"sh", filepath.Base(m.dir),
+	}, append(append(cgroups(), "--"), args...)...)
 	cmd := exec.Command("/bin/sh", args...)
 	cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "NOTIFY_SOCKET="+filepath.Join(m.dir, "notify"))
 	cmd.Stdout, cmd.Stderr = log, log
@@ -152,6 +156,40 @@ func (m *Machine) Kill() {
 	}
 	m.daemon.stop(syscall.SIGKILL, time.Second)
 	m.daemon, m.leader = nil, 0
+	for _, c := range cgroups() {
+		dir := filepath.Join(c, filepath.Base(m.dir))
+		// They can be removed once the last process has been reaped.
+		for range 200 {
+			removeCgroups(dir)
+			if _, err := os.Stat(dir); err != nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+// cgroups are the hierarchies in which each machine gets a group of its own. Two
+// machines in one would take each other's units for their own.
+func cgroups() (mounted []string) {
+	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"} {
+		if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err == nil {
+			mounted = append(mounted, dir)
+		}
+	}
+	return mounted
+}
+
+// removeCgroups removes a control group and those below it, which are empty. Of the
+// files in them none can be removed, nor needs to be.
+func removeCgroups(dir string) {
+	below, _ := os.ReadDir(dir)
+	for _, d := range below {
+		if d.IsDir() {
+			removeCgroups(filepath.Join(dir, d.Name()))
+		}
+	}
+	_ = os.Remove(dir)
 }
 
 // Poweroff shuts the machine down in order, as an admin would.

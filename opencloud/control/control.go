@@ -30,13 +30,16 @@ type Config struct {
 	Container string `toml:"container,omitempty" json:"container,omitempty"`
 	// Engine is the docker or podman program; empty: the type's own name.
 	Engine string `toml:"engine,omitempty" json:"engine,omitempty"`
-	// EngineHost is passed on as DOCKER_HOST; empty: the engine's default.
+	// EngineHost is passed on as DOCKER_HOST (for podman also CONTAINER_HOST); empty:
+	// the engine's default.
 	EngineHost string `toml:"engine_host,omitempty" json:"engine_host,omitempty"`
 
 	// Start, Stop, Status and Exec are commands (type command), each a program and
 	// its arguments, run without a shell. Status exits 0 when the instance runs, 3
 	// when it is stopped, anything else when that is not known; what it prints is
-	// the start stamp. Exec gets the arguments of a server command appended.
+	// the start stamp. Exec gets the arguments of a server command appended. A server
+	// that Start leaves in the background must have its output redirected: what it
+	// inherits is closed when Start has ended.
 	Start  []string `toml:"start,omitempty" json:"start,omitempty"`
 	Stop   []string `toml:"stop,omitempty" json:"stop,omitempty"`
 	Status []string `toml:"status,omitempty" json:"status,omitempty"`
@@ -85,10 +88,14 @@ type Controller interface {
 	Status(ctx context.Context) (Status, error)
 	// Stop stops the instance (AlsoStop first) and returns once the manager says
 	// that it is stopped and none of its processes is left. A stopped instance is
-	// no error. A *TimeoutError says that it is still there after StopTimeout.
+	// no error. A *TimeoutError says that it is still there after StopTimeout, a
+	// *KilledError that it is stopped, but was killed. What has begun to stop is seen
+	// through when ctx is cancelled: it would stop anyway, perhaps after the start
+	// that is to undo it.
 	Stop(ctx context.Context) error
 	// Start starts the instance, then those of AlsoStop that are listed in also. A
-	// running instance is no error. It returns once the manager says that it runs;
+	// running instance is no error; one whose stop is still under way is waited for,
+	// as far as the manager tells. It returns once the manager says that it runs;
 	// readiness is another matter (package readiness). A *TimeoutError says that it
 	// is not running after StartTimeout.
 	Start(ctx context.Context, also []string) error

@@ -82,7 +82,7 @@ func judgeDir(ctx context.Context, dir string, deep bool) Verdict {
 	store := filepath.Join(dir, "store")
 	root, err := os.Open(filepath.Join(store, "root.bolt"))
 	if err == nil {
-		defer root.Close()
+		defer root.Close() //nolint:errcheck // only read
 		if !tryLock(root) {
 			return busy()
 		}
@@ -230,7 +230,7 @@ func inUse(path string) bool {
 	if err != nil {
 		return false
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	return !tryLock(f)
 }
 
@@ -241,4 +241,4 @@ func tryLock(f *os.File) bool {
 	return !errors.Is(err, syscall.EWOULDBLOCK)
 }
 
-func unlock(f *os.File) { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) } //nolint:errcheck // closing the file unlocks it, too
+func unlock(f *os.File) { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }

@@ -367,7 +367,7 @@ func TestJudgeReadOnly(t *testing.T) {
 	}))
 	for _, d := range []string{"bleve/store", "bleve", "."} {
 		must(t, os.Chmod(filepath.Join(dir, d), 0o500))
-		defer os.Chmod(filepath.Join(dir, d), 0o700) //nolint:errcheck // so that it can be removed
+		defer os.Chmod(filepath.Join(dir, d), 0o700)
 	}
 	if v := judge(dir, true); v.State != Sound {
 		t.Errorf("got %+v", v)

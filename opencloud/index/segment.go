@@ -38,7 +38,7 @@ func checkSegment(ctx context.Context, path string, version uint32, deep bool) (
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err

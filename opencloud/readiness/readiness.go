@@ -158,7 +158,7 @@ func Wait(ctx context.Context, cfg Config, l opencloud.Layout, pid func(context.
 		if err == nil {
 			return nil
 		}
-		if false && fail.CodeOf(err) == fail.Usage {
+		if fail.CodeOf(err) == fail.Usage {
 			return err
 		}
 		// The end of the time itself says nothing about the instance.

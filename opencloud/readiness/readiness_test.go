@@ -198,9 +198,10 @@ func TestSecretFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		c := Config{URL: "https://127.0.0.1:1", TokenFile: path}
+		c := Config{URL: "https://127.0.0.1:1", TokenFile: path, Timeout: time.Second}
 		err := Wait(t.Context(), c, opencloud.Layout{}, nil, nil)
-		if err == nil || !strings.Contains(err.Error(), tt.want) || fail.CodeOf(err) != fail.Usage {
+		var timeout *TimeoutError
+		if err == nil || !strings.Contains(err.Error(), tt.want) || fail.CodeOf(err) != fail.Usage || errors.As(err, &timeout) {
 			t.Errorf("%s: error %v, want %q at once", tt.name, err, tt.want)
 		}
 	}

@@ -1,0 +1,200 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/ocbackup/ocbackup/integration/env"
+)
+
+// actions are the ways in which a run is disturbed, with the exit code that comes
+// of it (-1: the signal's).
+var actions = []struct {
+	name string
+	code int
+}{{"INT", 130}, {"TERM", 130}, {"KILL", -1}, {"error", 1}}
+
+// backupPoints are the steps of a backup at which it is disturbed, in their order.
+var backupPoints = []string{
+	"prepare.begin", "hot.begin", "cold.begin", "cold.journaled", "cold.stopped", "cold.stored", "cold.end",
+	"commit.begin", "commit.end", "tidy.begin",
+}
+
+// Every signal and an error, at every step of a backup: OpenCloud is back, nothing
+// is committed (or all of it), and the next backup is as good as any.
+func TestBackupDisturbed(t *testing.T) {
+	for _, action := range actions {
+		for _, driver := range []string{"posix", "decomposed"} {
+			if driver == "decomposed" && action.name != "KILL" {
+				continue // the steps are the same; once through all of them shows it
+			}
+			t.Run(action.name+" "+driver, func(t *testing.T) {
+				t.Parallel()
+				c := newCloud(t, driver)
+				c.backup()
+				for _, point := range backupPoints {
+					ok := t.Run(point, func(t *testing.T) {
+						c := c.with(t)
+						disturbBackup(c, point, action.name, action.code)
+						c.good()
+					})
+					if !ok {
+						return // the rows after it stand on the same instance
+					}
+				}
+			})
+		}
+	}
+}
+
+// disturbBackup runs a backup that is disturbed, and checks what it leaves.
+func disturbBackup(c *cloud, point, action string, code int) {
+	t := c.t
+	t.Helper()
+	before, stops := c.sets(), c.happened("stop")
+	committed := slices.Contains([]string{"commit.end", "tidy.begin"}, point)
+	if committed && code == 130 {
+		code = 0 // a signal that comes when all is done changes nothing
+	}
+	r := c.runWith(fault(point, action), "backup")
+	wants(t, r, code)
+	if action == "KILL" {
+		c.awaitBack()
+	}
+	c.running()
+	if away := c.happened("stop") - stops; away > 1 || away == 0 && slices.Index(backupPoints, point) > slices.Index(backupPoints, "cold.journaled") {
+		t.Errorf("the server was stopped %d times", away)
+	}
+	after := c.sets()
+	switch {
+	case !committed && !slices.Equal(before, after):
+		t.Errorf("the sets were %v and are %v", before, after)
+	case committed && (len(after) != len(before)+1 || after[len(after)-1].State != "complete"):
+		t.Errorf("the set was not committed: %v", after)
+	case committed:
+		c.restoreCopy(after[len(after)-1].Set)
+	}
+}
+
+// restorePoint is a step of a restore, with which data is in place when the run is
+// disturbed there, and what it then ends with where that is not the action's code.
+type restorePoint struct {
+	name string
+	args []string
+	data map[string]string // by action; "" for all others
+	code map[string]int
+	// held: nothing but a complete restore may start the server again.
+	held bool
+}
+
+const before, after = "before", "after" // the restore puts "after" back to "before"
+
+var restorePoints = []restorePoint{
+	{name: "restore.prepared", data: map[string]string{"": after}},
+	{name: "restore.staged", data: map[string]string{"": after}},
+	{name: "restore.checked", data: map[string]string{"": after}},
+	{name: "restore.journaled", data: map[string]string{"": after}},
+	{name: "restore.stopped", data: map[string]string{"": after}},
+	{name: "restore.swapped-one", data: map[string]string{"": after}},
+	{name: "restore.swapped", data: map[string]string{"": after}},
+	// From here on the new data is in place: only an error, which stands for a server
+	// that does not come up with it, brings the old back.
+	{name: "restore.committed", data: map[string]string{"": before, "error": after}, code: map[string]int{"INT": 0, "TERM": 0}},
+	{name: "restore.started", data: map[string]string{"": before, "error": after}, code: map[string]int{"INT": 0, "TERM": 0}},
+	{name: "restore.ready", data: map[string]string{"": before}, code: map[string]int{"INT": 0, "TERM": 0}},
+	{name: "inplace.stopped", args: []string{"--in-place"}, data: map[string]string{"": after}},
+	{name: "inplace.restored", args: []string{"--in-place"}, held: true, code: map[string]int{"error": 5, "INT": 5, "TERM": 5}},
+}
+
+// Every signal and an error, at every step of a restore: OpenCloud runs, on all of
+// the old or all of the new data, and the restore can be run again.
+func TestRestoreDisturbed(t *testing.T) {
+	for _, action := range actions {
+		for _, driver := range []string{"posix", "decomposed"} {
+			if driver == "decomposed" && action.name != "KILL" {
+				continue
+			}
+			t.Run(action.name+" "+driver, func(t *testing.T) {
+				t.Parallel()
+				c := newCloud(t, driver)
+				c.mark(before)
+				id := c.backup()
+				for i, p := range restorePoints {
+					ok := t.Run(p.name, func(t *testing.T) {
+						disturbRestore(c.with(t), p, id, action.name, action.code, i%4 == 0)
+					})
+					if !ok {
+						return
+					}
+				}
+			})
+		}
+	}
+}
+
+func disturbRestore(c *cloud, p restorePoint, id, action string, code int, again bool) {
+	t := c.t
+	t.Helper()
+	c.mark(after)
+	if special, ok := p.code[action]; ok {
+		code = special
+	}
+	r := c.runWith(fault(p.name, action), append(append([]string{"restore", "--yes"}, p.args...), id)...)
+	wants(t, r, code)
+	if p.held {
+		c.held(id)
+		return
+	}
+	if action == "KILL" {
+		c.awaitBack()
+	}
+	c.running()
+	want, ok := p.data[action]
+	if !ok {
+		want = p.data[""]
+	}
+	if got := c.marked(); got != want {
+		t.Fatalf("the data is from %q, want %q\n%s", got, want, r.Stderr)
+	}
+	c.stop()
+	wants(t, c.check(""), 0)
+	c.start()
+	if again {
+		c.restore(append(slices.Clone(p.args), id)...)
+		if got := c.marked(); got != before {
+			t.Fatalf("after the second restore the data is from %q", got)
+		}
+		c.good()
+	}
+	c.sweep()
+}
+
+// held asserts that an instance whose restore in place was interrupted is not
+// started, by nobody, until that is completed.
+func (c *cloud) held(id string) {
+	c.t.Helper()
+	env.Eventually(c.t, 40e9, "the guard gives up", func() bool {
+		return env.Exec(ctxBackground, nil, "flock", "-n", c.path("state/lock"), "true").Code == 0
+	})
+	c.stopped()
+	wants(c.t, c.run("recover"), 5, "--in-place")
+	wants(c.t, c.run("backup"), 5, "--in-place")
+	c.stopped()
+	c.restore("--in-place", id)
+	c.running()
+	if got := c.marked(); got != before {
+		c.t.Errorf("the data is from %q", got)
+	}
+	c.good()
+}
+
+// sweep removes old data that restores have kept, and what killed ones have staged,
+// as the admin would.
+func (c *cloud) sweep() {
+	c.t.Helper()
+	r := env.Exec(ctxBackground, nil, "sh", "-c", fmt.Sprintf("find %s -name '.ocbackup-*' -prune -exec rm -rf {} +", c.dir))
+	wants(c.t, r, 0)
+}
