@@ -143,7 +143,8 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 	if err != nil {
 		return err
 	}
-	if now.Stamp != after.Stamp {
+	if now.Stamp != after.Stamp && now.Stamp != "" && after.Stamp != "" { // empty: the manager knows none
+
 		return fail.Wrap(fail.Failed, fmt.Errorf("%w (%s, %s)", errStarted, r.ctl, now.Detail), "the run is void",
 			"find out what started it: a restart policy, a watchdog, a person")
 	}

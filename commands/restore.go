@@ -160,7 +160,7 @@ func printRestore(w io.Writer, r *restore.Result) {
 			if x.Aside != "" {
 				kept = "kept in " + x.Aside
 			}
-			fmt.Fprintf(w, "Replaced: %s (%d entries), %s\n", x.Path, x.Entries, kept)
+			fmt.Fprintf(w, "Replaced: %s (root %s), %s\n", x.Path, x.Root, kept)
 		}
 		if r.Reindex == restore.ReindexWould {
 			fmt.Fprintln(w, "The search index would be built again: "+r.ReindexWhy+".")

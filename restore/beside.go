@@ -85,7 +85,7 @@ func (r *run) beside(ctx context.Context, step progress.Step) (summary string, e
 	}
 	for _, it := range items {
 		step.Update("comparing " + it.Name)
-		if _, err := r.compare(ctx, it, it.target); err != nil {
+		if _, err := r.compare(ctx, it, it.target, nil); err != nil {
 			return "", err
 		}
 	}

@@ -25,7 +25,7 @@ func (r *run) check(ctx context.Context, step progress.Step) (string, error) {
 	var n uint64
 	for _, it := range r.items {
 		step.Update("comparing " + it.Name)
-		sum, err := r.compare(ctx, it, it.group.staged(it.target))
+		sum, err := r.compare(ctx, it, it.group.staged(it.target), nil)
 		if err != nil {
 			return "", err
 		}
@@ -45,7 +45,8 @@ func (r *run) check(ctx context.Context, step progress.Step) (string, error) {
 }
 
 // compare counts a restored root at path and holds it against the census of the set.
-func (r *run) compare(ctx context.Context, it *item, path string) (census.Sum, error) {
+// What is spared, relative to the root, is not part of it.
+func (r *run) compare(ctx context.Context, it *item, path string, spared []string) (census.Sum, error) {
 	if it.absent() {
 		return census.Sum{}, nil
 	}
@@ -57,7 +58,10 @@ func (r *run) compare(ctx context.Context, it *item, path string) (census.Sum, e
 		}
 		return census.Sum{Files: 1}, fail.Wrap(fail.Failed, err, "root "+it.Name+" was not restored as it was backed up", hint)
 	}
-	sum, _, err := census.Count(ctx, path, it.Filter(), 0)
+	belongs := it.Filter()
+	sum, _, err := census.Count(ctx, path, func(rel string, isDir bool) bool {
+		return !slices.Contains(spared, rel) && belongs(rel, isDir)
+	}, 0)
 	if err != nil {
 		return sum, fail.Wrap(fail.Failed, err, "count what was restored of root "+it.Name, "")
 	}

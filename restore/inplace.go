@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -84,9 +85,9 @@ func (r *run) overwrite(ctx context.Context, step progress.Step, specs []overwri
 	if err := fault.Point("inplace.restored"); err != nil {
 		return err
 	}
-	for _, it := range r.items {
-		step.Update("comparing " + it.Name)
-		if _, err := r.compare(ctx, it, it.target); err != nil {
+	for _, s := range specs {
+		step.Update("comparing " + s.it.Name)
+		if _, err := r.compare(ctx, s.it, s.it.target, s.spared); err != nil {
 			return err
 		}
 	}
@@ -137,6 +138,8 @@ type overwriteSpec struct {
 	// entry tells that the root has another name here than in the set, so that the
 	// metadata of its own directory are restored separately.
 	entry bool
+	// spared lists what is left alone in the midst of the root, relative to it.
+	spared []string
 }
 
 // overwrites works out how each root is restored in place: innermost first, so that
@@ -194,22 +197,21 @@ func (r *run) overwriteSpec(ctx context.Context, it *item) (overwriteSpec, error
 	default:
 		s.spec.Include = []string{prefix}
 	}
-	spared := slices.Clone(it.Exclude)
-	var kept []string
 	for _, k := range r.keep {
 		if rel, ok := below(it.target, k); ok {
-			kept = append(kept, rel)
-			spared = append(spared, opencloud.Glob(rel))
+			s.spared = append(s.spared, rel)
 		}
 	}
-	missing, err := r.missingAbove(ctx, it, kept)
+	missing, err := r.missingAbove(ctx, it, s.spared)
 	if err != nil {
 		return s, err
 	}
-	spared = append(spared, missing...)
-	slices.Sort(spared)
-	for _, g := range slices.Compact(spared) {
+	s.spared = append(s.spared, missing...)
+	for _, g := range it.Exclude {
 		s.spec.Include = append(s.spec.Include, "!"+path.Join(prefix, g))
+	}
+	for _, rel := range s.spared {
+		s.spec.Include = append(s.spec.Include, "!"+path.Join(prefix, opencloud.Glob(rel)))
 	}
 	return s, nil
 }
@@ -235,8 +237,8 @@ func onlyIncluded(prefix string, include []string) []string {
 	return out
 }
 
-// missingAbove returns globs of the directories above kept paths that the snapshot
-// does not have: restic would delete them with what is kept in them.
+// missingAbove returns the directories above kept paths that the snapshot does not
+// have: restic would delete them with what is kept in them.
 func (r *run) missingAbove(ctx context.Context, it *item, kept []string) ([]string, error) {
 	above := map[string]bool{}
 	for _, k := range kept {
@@ -262,11 +264,7 @@ func (r *run) missingAbove(ctx context.Context, it *item, kept []string) ([]stri
 	if err != nil && !errors.Is(err, errFound) {
 		return nil, r.Repo.Failure(err, "list root "+it.Name)
 	}
-	var out []string
-	for d := range above {
-		out = append(out, opencloud.Glob(d))
-	}
-	return out, nil
+	return slices.Sorted(maps.Keys(above)), nil
 }
 
 func (r *run) overwriteOne(ctx context.Context, step progress.Step, s overwriteSpec) error {

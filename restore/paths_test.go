@@ -164,19 +164,19 @@ func TestCompare(t *testing.T) {
 	}
 	it := &item{Root: manifest.Root{Root: opencloud.Root{Name: "users"}, Dir: true, Snapshot: "x", Census: &sum}}
 	r := &run{}
-	if _, err := r.compare(ctx, it, base); err != nil {
+	if _, err := r.compare(ctx, it, base, nil); err != nil {
 		t.Errorf("an equal tree: %v", err)
 	}
 	if err := os.Chmod(filepath.Join(base, "a"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.compare(ctx, it, base); err == nil || !strings.Contains(err.Error(), "root users was not restored as it was backed up") {
+	if _, err := r.compare(ctx, it, base, nil); err == nil || !strings.Contains(err.Error(), "root users was not restored as it was backed up") {
 		t.Errorf("another mode: %v", err)
 	}
 	lost := sum
 	lost.Xattrs += 482
 	it.Census = &lost
-	if _, err := r.compare(ctx, it, base); err == nil || !strings.Contains(err.Error(), "482 extended attributes expected, 0 found") {
+	if _, err := r.compare(ctx, it, base, nil); err == nil || !strings.Contains(err.Error(), "482 extended attributes expected, 0 found") {
 		t.Errorf("attributes lost: %v", err)
 	}
 }

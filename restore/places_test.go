@@ -63,7 +63,7 @@ func TestDataDirectoryIsMountPoint(t *testing.T) {
 	if st, err := os.Stat(filepath.Join(s.base, "data")); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("mode of the mount point after undo: %v %v", st.Mode(), err)
 	}
-	names, _ = filepath.Glob(filepath.Join(s.base, "data", stagePrefix) + "*")
+	names, _ = filepath.Glob(filepath.Join(s.base, "data", asidePrefix) + "*")
 	skip = nil
 	for _, n := range names {
 		skip = append(skip, filepath.Base(n))

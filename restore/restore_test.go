@@ -125,7 +125,9 @@ func TestInPlace(t *testing.T) {
 	o := s.options()
 	o.InPlace = true
 	o.Components = []opencloud.Component{opencloud.Config, opencloud.System}
-	s.write("data/web/mine/deep/x", "not in the set")
+	s.write("data/since/deep/x", "not in the set")
+	s.write("data/web/cache/c", "not in the set, but to be left alone")
+	s.cfg.Layout.Leave = append(s.cfg.Layout.Leave, filepath.Join(s.base, "data/web/cache"))
 
 	// Interrupted while data is written: nobody starts it until it is complete.
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -152,7 +154,8 @@ func TestInPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	skip := []string{"thumbnails", "storage/users", "search"}
+	skip := []string{"thumbnails", "storage/users", "search", "web"}
+	s.want("data/web/cache/c", "not in the set, but to be left alone")
 	same(t, "data", snap(t, filepath.Join(world.orig, "data"), skip...), snap(t, filepath.Join(s.base, "data"), skip...))
 	same(t, "users", snap(t, filepath.Join(world.orig, "data/storage/users")), snap(t, filepath.Join(s.base, "data/storage/users")))
 	s.want("data/thumbnails/t2", "kept")

@@ -262,18 +262,26 @@ func (u *undo) exchange(ctx context.Context, step progress.Step, ctl control.Con
 	return index.MarkRequired(u.dir, *u.rec.Marker)
 }
 
-// tell says where the data of the restore lies now.
+// tell says where the data of the restore lies now: under a name that no later
+// restore takes for its own.
 func (u *undo) tell(res *Result) {
+	stamp := res.Started.UTC().Format("20060102T150405Z")
 	seen := map[string]bool{}
 	for _, s := range u.rec.Swap {
 		dir := s.From
-		for dir != "/" && !ours(filepath.Base(dir)) {
+		for dir != "/" && !strings.HasPrefix(filepath.Base(dir), stagePrefix) {
 			dir = filepath.Dir(dir)
 		}
-		if dir != "/" && !seen[dir] && strings.HasPrefix(filepath.Base(dir), stagePrefix) {
-			seen[dir] = true
-			res.Aside = append(res.Aside, dir)
+		if dir == "/" || seen[dir] {
+			continue
 		}
+		seen[dir] = true
+		kept := filepath.Join(filepath.Dir(dir), asidePrefix+u.rec.Set+"-undone-"+stamp)
+		if err := os.Rename(dir, kept); err != nil {
+			res.Notes = append(res.Notes, err.Error())
+			kept = dir
+		}
+		res.Aside = append(res.Aside, kept)
 	}
 	if len(res.Aside) > 0 {
 		res.Delete = "rm -rf " + strings.Join(res.Aside, " ")

@@ -99,7 +99,7 @@ func content(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close() //nolint:errcheck // it was only read //nolint:errcheck // only read
 	h := sha256.New()
 	_, err = io.Copy(h, f)
 	return h.Sum(nil), err

@@ -15,7 +15,13 @@ import (
 // graphMe is what is asked for: who am I?
 const graphMe = "/graph/v1.0/me"
 
-// checkGraph asks Graph, as who or as a stranger (nil).
+// capabilities is served by the frontend, the service that hands out files. It
+// registers later than Graph: in between, people can log in, but every download is
+// answered with 502 (seen on 4.0, up to 1.2 s).
+const capabilities = "/ocs/v1.php/cloud/capabilities"
+
+// checkGraph asks Graph, as who or as a stranger (nil), and whether files are
+// handed out.
 func checkGraph(ctx context.Context, cfg Config, who *credentials, dial dialFunc) error {
 	public, addr, err := target(cfg)
 	if err != nil {
@@ -27,7 +33,7 @@ func checkGraph(ctx context.Context, cfg Config, who *credentials, dial dialFunc
 			ServerName: public.Hostname(),
 			// Reached directly, the server shows a certificate of its own, not the one
 			// of the public name, and there is nobody in between.
-			InsecureSkipVerify: cfg.InContainer || isLoopback(addr), //nolint:gosec // see above
+			InsecureSkipVerify: cfg.InContainer || isLoopback(addr),
 			MinVersion:         tls.VersionTLS12,
 		},
 		DisableKeepAlives: true,
@@ -37,25 +43,42 @@ func checkGraph(ctx context.Context, cfg Config, who *credentials, dial dialFunc
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, public.JoinPath(graphMe).String(), nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("User-Agent", "ocbackup")
-	req.Header.Set("Accept", "application/json")
-	if who != nil {
-		if who.token != "" {
-			req.Header.Set("Authorization", "Bearer "+who.token)
-		} else {
-			req.SetBasicAuth(who.user, who.password)
-		}
-	}
-	resp, err := client.Do(req)
+	resp, err := ask(ctx, client, public.JoinPath(graphMe), who)
 	if err != nil {
 		return fmt.Errorf("graph does not answer at %s: %w", addr, cause(err))
 	}
-	defer func() { _ = resp.Body.Close() }()
-	return judge(resp, who)
+	err = judge(resp, who)
+	_ = resp.Body.Close()
+	if err != nil {
+		return err
+	}
+	resp, err = ask(ctx, client, public.JoinPath(capabilities), nil)
+	if err != nil {
+		return fmt.Errorf("the frontend does not answer at %s: %w", addr, cause(err))
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode >= http.StatusInternalServerError {
+		return fmt.Errorf("the frontend answers %d: files can't be downloaded yet", resp.StatusCode)
+	}
+	return nil
+}
+
+// ask sends one request, with the credentials of who (nil: none).
+func ask(ctx context.Context, client *http.Client, u *url.URL, who *credentials) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "ocbackup")
+	req.Header.Set("Accept", "application/json")
+	switch {
+	case who == nil:
+	case who.token != "":
+		req.Header.Set("Authorization", "Bearer "+who.token)
+	default:
+		req.SetBasicAuth(who.user, who.password)
+	}
+	return client.Do(req)
 }
 
 // judge says whether the answer is that of a server that can be used.

@@ -35,6 +35,15 @@ func TestCheck(t *testing.T) {
 		{"graph away", func(t *testing.T, _ *fake, c *Config, _ *opencloud.Layout) { c.Address = closedAddr(t) }, "connection refused"},
 		{"graph 503", func(_ *testing.T, f *fake, _ *Config, _ *opencloud.Layout) { f.answer(503, "") }, "graph answers 503"},
 		{"graph 404", func(_ *testing.T, f *fake, _ *Config, _ *opencloud.Layout) { f.answer(404, "") }, "graph answers 404"},
+		{"no files yet", func(_ *testing.T, f *fake, _ *Config, _ *opencloud.Layout) {
+			f.graph = func(w http.ResponseWriter, r *http.Request) {
+				code := http.StatusUnauthorized
+				if strings.HasPrefix(r.URL.Path, "/ocs/") {
+					code = http.StatusBadGateway
+				}
+				w.WriteHeader(code)
+			}
+		}, "the frontend answers 502"},
 		{"redirect", func(_ *testing.T, f *fake, _ *Config, _ *opencloud.Layout) { f.answer(302, "") }, "graph answers 302"},
 		{"start page for everything", func(_ *testing.T, f *fake, _ *Config, _ *opencloud.Layout) { f.answer(200, "<html>") }, "answers 200 to a stranger"},
 		{"TLS expected", func(_ *testing.T, _ *fake, c *Config, _ *opencloud.Layout) { c.Plain = true }, "graph answers 400"},

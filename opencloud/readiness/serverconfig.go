@@ -95,28 +95,29 @@ func environ(pid int) map[string]string {
 
 // account is the user that a service logs in to idm as, and uri where it does.
 func (c *serverConfig) account(client ldapClient) (a account, uri string) {
-	a.dn, _ = c.setting(client, "bind_dn", "BIND_DN")
+	a.dn = c.setting(client, "bind_dn", "BIND_DN")
 	if a.dn == "" {
 		a.dn = client.dn
 	}
-	a.password, _ = c.setting(client, "bind_password", "BIND_PASSWORD")
-	uri, _ = c.setting(client, "uri", "URI")
+	a.password = c.setting(client, "bind_password", "BIND_PASSWORD")
+	uri = c.setting(client, "uri", "URI")
 	return a, uri
 }
 
 // setting finds an LDAP setting of a service. As in the server, a variable counts
 // when it is set, be it empty, and the service's own outranks the common one.
-func (c *serverConfig) setting(client ldapClient, key, variable string) (value string, ok bool) {
+func (c *serverConfig) setting(client ldapClient, key, variable string) string {
 	for _, name := range []string{client.env + variable, "OC_LDAP_" + variable} {
 		if v, ok := c.env[name]; ok {
-			return v, true
+			return v
 		}
 	}
 	keys := append(append([]string{}, client.keys...), key)
-	if v, ok := lookup(c.services[client.service], keys...); ok {
-		return v, true
+	v, ok := lookup(c.services[client.service], keys...)
+	if !ok {
+		v, _ = lookup(c.main, append([]string{client.section}, keys...)...)
 	}
-	return lookup(c.main, append([]string{client.section}, keys...)...)
+	return v
 }
 
 // disagree tells whether the password that a service logs in with is another than
