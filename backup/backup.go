@@ -50,7 +50,7 @@ type Result struct {
 	Downtime   manifest.Downtime     `json:"downtime"`
 	Files      uint64                `json:"files"`
 	Bytes      uint64                `json:"bytes"`
-	Added      uint64                `json:"added"` // bytes before compression
+	Added      uint64                `json:"added"` // bytes in the repository, compressed
 	Search     index.Verdict         `json:"search"`
 	// NotProtected names what discovery saw and this set does not hold.
 	NotProtected []string `json:"not_protected,omitempty"`
@@ -74,8 +74,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	defer lock.Release()
 
-	r := &run{Options: o, started: time.Now(), pushed: map[string]stored{}}
-	r.set = manifest.NewSetID(r.started)
+	r := newRun(o)
 	o.Report.Note(fmt.Sprintf("%s: OpenCloud with storage driver %s", o.Config.Name, o.Config.Layout.Driver))
 	for _, s := range []struct {
 		name string
@@ -123,6 +122,7 @@ type run struct {
 	// hot
 	version string
 	image   *control.Image
+	seeded  map[string]uint64 // what the seed of a root added to the repository
 
 	// cold
 	frozen   time.Time
@@ -134,6 +134,11 @@ type run struct {
 	warnings []string
 
 	committed bool
+}
+
+func newRun(o Options) *run {
+	now := time.Now()
+	return &run{Options: o, started: now, set: manifest.NewSetID(now), pushed: map[string]stored{}, seeded: map[string]uint64{}}
 }
 
 // stored is what came of storing one root.

@@ -148,10 +148,14 @@ type PlannedRoot struct {
 
 // DryRun prepares a run, tells what it would do, and changes nothing.
 func DryRun(ctx context.Context, o Options) (*Plan, error) {
-	r := &run{Options: o, started: time.Now(), pushed: map[string]stored{}}
-	if _, err := r.prepare(ctx, o.Report.Step("prepare")); err != nil {
+	r := newRun(o)
+	step := o.Report.Step("prepare")
+	summary, err := r.prepare(ctx, step)
+	if err != nil {
+		step.Fail(err)
 		return nil, r.failure("prepare", err)
 	}
+	step.Done(summary)
 	p := &Plan{
 		Instance: r.Config.Name, Driver: r.Config.Layout.Driver, Control: r.ctl.String(), State: string(r.before.State),
 		Repository: r.Repo.Location(), Sets: len(r.history.sets), Full: r.full(), Components: r.components(),

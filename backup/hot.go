@@ -128,7 +128,7 @@ func (r *run) storeServer(ctx context.Context, step progress.Step) (string, erro
 	}
 	r.image = &img
 	if old := r.lastImage(img.Digest); old != nil {
-		r.pushed["binary"] = stored{snapshot: old.Snapshot, files: old.Files, bytes: old.Bytes}
+		r.pushed[imageRoot.Name] = stored{snapshot: old.Snapshot, files: old.Files, bytes: old.Bytes}
 		return "image " + img.Ref + " unchanged", nil
 	}
 	step.Update("storing image " + img.Ref)
@@ -142,7 +142,7 @@ func (r *run) storeServer(ctx context.Context, step progress.Step) (string, erro
 	if err != nil {
 		return "", r.Repo.Failure(err, "store image "+img.Ref)
 	}
-	r.pushed["binary"] = stored{sum.SnapshotID, sum.TotalFilesProcessed, sum.TotalBytesProcessed, sum.DataAdded}
+	r.push(imageRoot.Name, sum)
 	return "image " + img.Ref + " stored", nil
 }
 
@@ -203,5 +203,6 @@ func (r *run) seed(ctx context.Context, step progress.Step, x *root) error {
 	if sum.SnapshotID != "" {
 		x.parent = sum.SnapshotID
 	}
+	r.seeded[x.Name] = sum.DataAddedPacked
 	return nil
 }

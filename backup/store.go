@@ -78,7 +78,7 @@ var pushing sync.Mutex
 func (r *run) push(name string, sum repo.Summary) {
 	pushing.Lock()
 	defer pushing.Unlock()
-	r.pushed[name] = stored{sum.SnapshotID, sum.TotalFilesProcessed, sum.TotalBytesProcessed, sum.DataAdded}
+	r.pushed[name] = stored{sum.SnapshotID, sum.TotalFilesProcessed, sum.TotalBytesProcessed, sum.DataAddedPacked + r.seeded[name]}
 }
 
 // spec says how restic is to store the root: with the working directory at its

@@ -42,7 +42,7 @@ func Main(args []string) int {
 	ctx, stop := onSignal(context.Background())
 	defer stop()
 	app := newApp(os.Stdout, os.Stderr)
-	err := app.RunContext(ctx, args)
+	err := app.RunContext(ctx, flagsFirst(app, args))
 	if err == nil {
 		return int(fail.OK)
 	}

@@ -108,7 +108,7 @@ const (
 )
 
 func view(s *manifest.Set) setView {
-	v := setView{Set: s.ID, Added: s.Added}
+	v := setView{Set: s.ID}
 	if s.Err != nil {
 		v.State, v.Error = setDamaged, s.Err.Error()
 		return v
@@ -119,6 +119,7 @@ func view(s *manifest.Set) setView {
 	for _, r := range m.Roots {
 		v.Files += r.Files
 		v.Bytes += r.Bytes
+		v.Added += r.Added
 	}
 	switch {
 	case len(s.Missing) > 0:
@@ -140,7 +141,7 @@ func printSets(w io.Writer, sets []setView, now time.Time) {
 	t.AppendHeader(table.Row{"SET", "AGE", "SIZE", "ADDED", "DOWNTIME", "VERSION", "DRIVER", "INDEX", "COMPLETE"})
 	for _, s := range sets {
 		if s.State == setDamaged {
-			t.AppendRow(table.Row{s.Set, "", "", humanize.IBytes(s.Added), "", "", "", "", s.State})
+			t.AppendRow(table.Row{s.Set, "", "", "", "", "", "", "", s.State})
 			continue
 		}
 		state := s.State

@@ -69,8 +69,8 @@ type Root struct {
 	// Entry is the name of the root in the snapshot (the base name of Real).
 	Entry string `json:"entry,omitempty"`
 	Dir   bool   `json:"dir"`
-	// Files and Bytes are all that the snapshot holds; Added is what it added to the
-	// repository, in bytes before compression.
+	// Files and Bytes are all that the snapshot holds; Added is what storing it added to
+	// the repository, in bytes, compressed.
 	Files uint64 `json:"files"`
 	Bytes uint64 `json:"bytes"`
 	Added uint64 `json:"added"`

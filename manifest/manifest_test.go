@@ -118,7 +118,7 @@ func TestRecoveryText(t *testing.T) {
 	if users < 0 || system < 0 || users > system {
 		t.Errorf("inner roots come before outer ones, so that directory times come out right:\n%s", text)
 	}
-	for _, want := range []string{"ocbackup restore 20261121T000000Z-aaaa --repository /srv/backup", "dump 33333333 /image.tar", "opencloud.yaml", "service postgres", `--target "/srv/oc/storage"`} {
+	for _, want := range []string{"ocbackup restore --repository /srv/backup --password-file FILE 20261121T000000Z-aaaa", "dump 33333333 /image.tar", "opencloud.yaml", "service postgres", `--target "/srv/oc/storage"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in:\n%s", want, text)
 		}

@@ -21,7 +21,7 @@ func RecoveryText(m *Manifest, location string) []byte {
 	p("")
 	p("With ocbackup, as root, on an empty machine with restic:")
 	p("")
-	p("    ocbackup restore %s --repository %s --password-file FILE", m.Set, location)
+	p("    ocbackup restore --repository %s --password-file FILE %s", location, m.Set)
 	p("")
 	p("FILE holds the password of the repository. Add --map OLD=NEW for other paths, and")
 	p("--dry-run to see first what would be done.")

@@ -37,8 +37,6 @@ type Set struct {
 	Err error
 	// Missing names the roots whose snapshots are gone from the repository.
 	Missing []string
-	// Added is what the set added to the repository, in bytes (compressed).
-	Added uint64
 }
 
 // Store writes the manifest and the files beside it as the snapshot that commits
@@ -93,14 +91,10 @@ func List(ctx context.Context, r *repo.Repo, cacheDir string) ([]Set, error) {
 // FromSnapshots is List for a caller that has the repository's snapshots already.
 func FromSnapshots(ctx context.Context, r *repo.Repo, snaps []repo.Snapshot, cacheDir string) ([]Set, error) {
 	byID := map[string]repo.Snapshot{}
-	added := map[string]uint64{}
 	var sets []Set
 	for _, s := range snaps {
 		byID[s.ID] = s
 		set := SetOf(s)
-		if s.Summary != nil {
-			added[set] += s.Summary.DataAddedPacked
-		}
 		if s.HasTag(Tag) && set != "" {
 			sets = append(sets, Set{ID: set, Snapshot: s.ID})
 		}
@@ -122,7 +116,6 @@ func FromSnapshots(ctx context.Context, r *repo.Repo, snaps []repo.Snapshot, cac
 	}
 	for i := range sets {
 		s := &sets[i]
-		s.Added = added[s.ID]
 		if s.Manifest == nil {
 			continue
 		}

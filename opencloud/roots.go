@@ -1,6 +1,7 @@
 package opencloud
 
 import (
+	"path"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -45,6 +46,9 @@ func (l Layout) Roots() []Root {
 
 	for i := range roots {
 		roots[i].Exclude = append(roots[i].Exclude, l.nested(roots, i)...)
+		if len(roots[i].Include) == 0 && roots[i].Path != l.Binary {
+			roots[i].Exclude = append(roots[i].Exclude, ownGlob)
+		}
 	}
 	return roots
 }
@@ -52,6 +56,9 @@ func (l Layout) Roots() []Root {
 // blobsGlob is where the decomposed driver keeps blobs, below the users root:
 // spaces/<first two of the space id>/<rest>/blobs (reva, pkg/storage/pkg/decomposedfs).
 const blobsGlob = "spaces/*/*/blobs"
+
+// ownGlob matches what a restore makes beside the roots: staged and old data.
+const ownGlob = ".ocbackup-*"
 
 // nested lists, relative to root i and as literal globs, the other roots and the
 // left-out directories that lie inside it.
@@ -74,6 +81,9 @@ func (l Layout) nested(roots []Root, i int) []string {
 	for _, p := range inside {
 		if rel, ok := below(roots[i].Path, p); ok {
 			out = append(out, Glob(rel))
+			if dir := path.Dir(rel); dir != "." {
+				out = append(out, Glob(dir)+"/"+ownGlob)
+			}
 		}
 	}
 	sort.Strings(out)

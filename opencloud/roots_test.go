@@ -12,6 +12,7 @@ func TestRoots(t *testing.T) {
 		Leave: []string{"/var/lib/opencloud/thumbnails", "/elsewhere"},
 	}
 	with := func(f func(*Layout)) Layout { l := std; f(&l); return l }
+	own := [2][]string{nil, {".ocbackup-*"}}
 	type row map[string][2][]string // name -> include, exclude
 	for name, tc := range map[string]struct {
 		layout Layout
@@ -19,20 +20,20 @@ func TestRoots(t *testing.T) {
 	}{
 		"posix": {
 			with(func(l *Layout) { l.Driver = Posix }),
-			row{"config": {}, "system": {nil, {"search", "storage/users", "thumbnails"}}, "users": {}, "search": {}},
+			row{"config": own, "system": {nil, {"search", "storage/.ocbackup-*", "storage/users", "thumbnails", ".ocbackup-*"}}, "users": own, "search": own},
 		},
 		"decomposed": {
 			with(func(l *Layout) { l.Driver = Decomposed; l.Binary = "/usr/bin/opencloud" }),
 			row{
-				"config": {}, "system": {nil, {"search", "storage/users", "thumbnails"}},
-				"metadata": {nil, {"spaces/*/*/blobs"}}, "blobs": {{"spaces/*/*/blobs"}, nil}, "search": {}, "binary": {},
+				"config": own, "system": {nil, {"search", "storage/.ocbackup-*", "storage/users", "thumbnails", ".ocbackup-*"}},
+				"metadata": {nil, {"spaces/*/*/blobs", ".ocbackup-*"}}, "blobs": {{"spaces/*/*/blobs"}, nil}, "search": own, "binary": {},
 			},
 		},
 		"s3: the blobs are in the bucket": {
 			with(func(l *Layout) { l.Driver = DecomposedS3; l.SearchExternal = true }),
 			row{
-				"config": {}, "system": {nil, {"storage/users", "thumbnails"}},
-				"metadata": {nil, {"spaces/*/*/blobs"}},
+				"config": own, "system": {nil, {"storage/.ocbackup-*", "storage/users", "thumbnails", ".ocbackup-*"}},
+				"metadata": {nil, {"spaces/*/*/blobs", ".ocbackup-*"}},
 			},
 		},
 		"self-built: configuration inside the data directory, deployment files with glob characters": {
@@ -42,7 +43,7 @@ func TestRoots(t *testing.T) {
 				l.Deployment = []string{"/srv/oc/compose.yml", "/srv/oc/.env", "/srv/oc/conf/a[1].yaml"}
 			}),
 			row{
-				"config": {}, "system": {nil, {"config", "search", "storage/users", "thumbnails"}}, "users": {}, "search": {},
+				"config": own, "system": {nil, {"config", "search", "storage/.ocbackup-*", "storage/users", "thumbnails", ".ocbackup-*"}}, "users": own, "search": own,
 				"deployment": {{".env", "compose.yml", `conf/a\[1].yaml`}, nil},
 			},
 		},

@@ -41,7 +41,13 @@ func (s *logStep) Update(text string) {
 }
 
 func (s *logStep) Done(summary string) { s.event(s.log.Info()).Str("state", "ok").Msg(summary) }
-func (s *logStep) Skip(reason string)  { s.event(s.log.Info()).Str("state", "skipped").Msg(reason) }
+
+func (s *logStep) Skip(reason string) {
+	if reason != "" {
+		s.event(s.log.Info()).Str("state", "skipped").Msg(reason)
+	}
+}
+
 func (s *logStep) Fail(err error)      { s.event(s.log.Error()).Str("state", "failed").Msg(err.Error()) }
 
 func (s *logStep) event(e *zerolog.Event) *zerolog.Event {

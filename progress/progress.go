@@ -16,7 +16,7 @@ type Step interface {
 	Update(text string)
 	// Done ends the step well; summary is its one line.
 	Done(summary string)
-	// Skip ends a step that had nothing to do.
+	// Skip ends a step that had nothing to do. Without a reason it leaves no trace.
 	Skip(reason string)
 	// Fail ends the step with an error.
 	Fail(err error)

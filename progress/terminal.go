@@ -93,6 +93,9 @@ func (s *termStep) end(mark, text string) {
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
 	s.t.clear()
+	if text == "" {
+		return
+	}
 	fmt.Fprintln(s.t.w, strings.TrimRight(s.text(mark, text), " "))
 }
 

@@ -35,7 +35,9 @@ func (r *run) findKeep() ([]string, error) {
 			found = append(found, it.target)
 		}
 	}
-	own := append([]string{r.stateDir()}, r.cfg.Layout.Leave...)
+	found = slices.DeleteFunc(found, r.covered)
+	// What is ocbackup's own stays in any case.
+	own := []string{r.stateDir()}
 	for _, x := range []config.Repository{r.cfg.Repository, r.Bare} {
 		if p, local := config.LocalPath(x.Location); local && p != "" {
 			own = append(own, p)
@@ -51,7 +53,7 @@ func (r *run) findKeep() ([]string, error) {
 		}
 		found = append(found, real)
 	}
-	found = slices.DeleteFunc(found, func(p string) bool { return !exists(p) || !r.inside(p) || r.covered(p) })
+	found = slices.DeleteFunc(found, func(p string) bool { return !exists(p) || !r.inside(p) })
 	sort.Strings(found)
 	return slices.Compact(found), nil
 }

@@ -126,8 +126,8 @@ func TestInPlace(t *testing.T) {
 	o.InPlace = true
 	o.Components = []opencloud.Component{opencloud.Config, opencloud.System}
 	s.write("data/since/deep/x", "not in the set")
-	s.write("data/web/cache/c", "not in the set, but to be left alone")
-	s.cfg.Layout.Leave = append(s.cfg.Layout.Leave, filepath.Join(s.base, "data/web/cache"))
+	s.cfg.StateDir = filepath.Join(s.base, "data/since/own/state")
+	s.write("data/since/own/state/mine", "to be left alone")
 
 	// Interrupted while data is written: nobody starts it until it is complete.
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -154,8 +154,8 @@ func TestInPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	skip := []string{"thumbnails", "storage/users", "search", "web"}
-	s.want("data/web/cache/c", "not in the set, but to be left alone")
+	skip := []string{"thumbnails", "storage/users", "search", "since"}
+	s.want("data/since/own/state/mine", "to be left alone")
 	same(t, "data", snap(t, filepath.Join(world.orig, "data"), skip...), snap(t, filepath.Join(s.base, "data"), skip...))
 	same(t, "users", snap(t, filepath.Join(world.orig, "data/storage/users")), snap(t, filepath.Join(s.base, "data/storage/users")))
 	s.want("data/thumbnails/t2", "kept")

@@ -36,12 +36,23 @@ type host struct{ *env.Machine }
 
 // newHost boots a machine with an instance on a recorded tree, for which "ocbackup
 // init" has been run.
-func newHost(t *testing.T, serverEnv ...string) *host {
+func newHost(t *testing.T) *host {
 	t.Helper()
 	h := &host{env.Nspawn(t)}
-	h.OpenCloud(t, "opencloud-4.0-posix", append([]string{"STANDIN_INTERVAL=20ms"}, serverEnv...)...)
+	h.install(t)
 	h.Must(t, "ocbackup", "init", "--systemd", unit, "--name", name, "--repository", repository)
 	return h
+}
+
+// binary is the server's: one that a restore can replace, as a mount point can't be.
+const binary = "/usr/local/bin/opencloud"
+
+// install installs the instance and starts it.
+func (h *host) install(t *testing.T) {
+	t.Helper()
+	h.Must(t, "cp", "/usr/bin/opencloud", binary)
+	h.WriteFile(t, "/etc/systemd/system/opencloud.service.d/binary.conf", "[Service]\nExecStart=\nExecStart="+binary+" server\n", 0o644)
+	h.OpenCloud(t, "opencloud-4.0-posix", "STANDIN_INTERVAL=20ms")
 }
 
 // schedule installs ocbackup's units.

@@ -2,10 +2,7 @@
 
 package systemd
 
-import (
-	"testing"
-	"time"
-)
+import "testing"
 
 // What an instance does that is not as it should be.
 func TestInstance(t *testing.T) {
@@ -71,9 +68,9 @@ func TestInstance(t *testing.T) {
 			t.Errorf("it was started: %v", h.Events(t))
 		}
 		h.goodSet(t, id)
+		ready := h.count(t, "ready")
 		h.Must(t, "systemctl", "start", unit)
-		h.WaitUnit(t, unit, 20*time.Second, "active")
-		h.awaitReady(t, h.count(t, "stop"))
+		h.awaitReady(t, ready)
 	})
 	h.good(t)
 }

@@ -14,10 +14,7 @@ import (
 func TestMainPath(t *testing.T) {
 	t.Parallel()
 	h := &host{env.Nspawn(t)}
-	// A file that can be replaced: the one in /usr/bin is a mount point.
-	h.Must(t, "cp", "/usr/bin/opencloud", "/usr/local/bin/opencloud")
-	h.WriteFile(t, "/etc/systemd/system/opencloud.service.d/binary.conf", "[Service]\nExecStart=\nExecStart=/usr/local/bin/opencloud server\n", 0o644)
-	h.OpenCloud(t, "opencloud-4.0-posix", "STANDIN_INTERVAL=20ms")
+	h.install(t)
 	initArgs := []string{"ocbackup", "init", "--systemd", "opencloud", "--name", name, "--repository", repository}
 
 	wants(t, h.Run(t, append(initArgs, "--dry-run")...), 0, "Would be written", `driver = "posix"`)
@@ -26,7 +23,7 @@ func TestMainPath(t *testing.T) {
 	}
 	wants(t, h.Run(t, append(initArgs, "--systemd", "nosuch")...), 2, "nosuch")
 	out := h.Must(t, initArgs...)
-	for _, want := range []string{"4.0.0-standin", "systemd unit opencloud.service", "posix", "/etc/opencloud", "/var/lib/opencloud", "/etc/opencloud.env", "/usr/local/bin/opencloud", "KEEP A COPY"} {
+	for _, want := range []string{"4.0.0-standin", "systemd unit opencloud.service", "posix", "/etc/opencloud", "/var/lib/opencloud", "/etc/opencloud.env", binary, "KEEP A COPY"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("init does not say %q:\n%s", want, out)
 		}
@@ -62,7 +59,7 @@ func TestMainPath(t *testing.T) {
 		// What is left is the repository, its password, and the programs.
 		h.Must(t, "cp", "/etc/ocbackup/password", "/root/password")
 		h.Must(t, "systemctl", "disable", "--now", unit)
-		h.Must(t, "rm", "-rf", "/etc/opencloud", "/var/lib/opencloud", "/etc/opencloud.env", "/etc/systemd/system/opencloud.service", "/etc/systemd/system/opencloud.service.d", "/usr/local/bin/opencloud",
+		h.Must(t, "rm", "-rf", "/etc/opencloud", "/var/lib/opencloud", "/etc/opencloud.env", "/etc/systemd/system/opencloud.service", "/etc/systemd/system/opencloud.service.d", binary,
 			"/etc/ocbackup", "/var/lib/ocbackup")
 		h.Must(t, "systemctl", "daemon-reload")
 		wants(t, h.Run(t, "ocbackup", "restore", "--repository", repository, "--password-file", "/root/password"), 0)
@@ -83,8 +80,9 @@ func (h *host) restored(t *testing.T) {
 	}
 	h.Must(t, "systemctl", "stop", unit)
 	wants(t, h.check(t, ""), 0)
+	ready := h.count(t, "ready")
 	h.Must(t, "systemctl", "start", unit)
-	h.awaitReady(t, h.count(t, "stop"))
+	h.awaitReady(t, ready)
 }
 
 // Commands of the server are run as the unit's user and in the unit's environment,
