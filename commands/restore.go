@@ -87,7 +87,7 @@ func runRestore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o.Repo, o.Config, o.Report, o.Log, o.Confirm = r, e.cfg, e.rep, e.log, e.confirm
+	o.Repo, o.Config, o.Report, o.Confirm = r, e.cfg, e.rep, e.confirm
 	if e.cfg == nil {
 		if o.Bare, err = bareRepository(c); err != nil {
 			return err
@@ -168,9 +168,6 @@ func printRestore(w io.Writer, r *restore.Result) {
 	}
 	for _, s := range r.Not {
 		fmt.Fprintln(w, "Not restored: "+s)
-	}
-	for _, s := range r.Notes {
-		fmt.Fprintln(w, "Note: "+s)
 	}
 	switch {
 	case r.DryRun:

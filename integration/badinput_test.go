@@ -27,7 +27,7 @@ func TestRefusedBeforeTheStop(t *testing.T) {
 		says []string
 	}{
 		{"unknown key", sets("backup", "max_downtme", `"1m"`), 2, []string{"max_downtme", "max_downtime", "ocbackup.toml:"}},
-		{"unknown table", sets("restory", "location", `"/srv"`), 2, []string{"restory", "repository"}},
+		{"unknown table", sets("bakcup", "seed", `"never"`), 2, []string{"bakcup", "backup"}},
 		{"wrong type", sets("repository", "retry_lock", `5`), 2, []string{"retry_lock"}},
 		{"wrong type of a list", sets("control", "start", `"/bin/start"`), 2, []string{"control.start"}},
 		{"unknown driver", sets("layout", "driver", `"posx"`), 2, []string{"posx", "posix"}},
@@ -82,39 +82,37 @@ func (c *cloud) must755(name string) {
 // asPlainRoot runs ocbackup as a root without the right to read everything.
 func (c *cloud) asPlainRoot(extra []string, args ...string) env.Result {
 	caps := "-dac_override,-dac_read_search"
-	return env.Exec(ctxBackground, append([]string{"OCBACKUP_CONFIG=" + c.path("ocbackup.toml")}, extra...),
+	return env.Exec(background, append([]string{"OCBACKUP_CONFIG=" + c.path("ocbackup.toml")}, extra...),
 		"setpriv", append([]string{"--bounding-set=" + caps, "--inh-caps=" + caps, ocbackupProgram(c.t)}, args...)...)
 }
 
-// A file that can't be read makes the run incomplete, whether it is seen before
-// the stop or only then.
+// What can't be read makes the run incomplete, whenever that shows: a directory
+// before the stop, a file's content when restic reads it.
 func TestUnreadable(t *testing.T) {
 	t.Parallel()
 	c := newCloud(t, "posix")
 	c.backup()
-	const file = "data/storage/users/secret"
+	const dir, file = "data/storage/users/secrets", "data/storage/users/secrets/secret"
 	hide := func(path string) string { return "chown 4242 " + path + " && chmod 0 " + path }
-
 	c.write(file, "text")
-	wants(t, env.Exec(ctxBackground, nil, "sh", "-c", hide(c.path(file))), 0)
 	stops := c.happened("stop")
-	r := c.asPlainRoot(nil, "backup")
-	wants(t, r, 3, c.path(file))
+
+	wants(t, env.Exec(background, nil, "sh", "-c", hide(c.path(dir))), 0)
+	wants(t, c.asPlainRoot(nil, "backup"), 3, c.path(dir))
 	if c.happened("stop") != stops {
 		t.Error("the server was stopped for it")
 	}
 	c.running()
 
-	c.remove(file)
+	c.remove(dir)
 	c.write(file, "text")
-	r = c.asPlainRoot(fault("cold.stopped", "exec:"+hide(c.path(file))), "backup")
-	wants(t, r, 3, "secret")
+	wants(t, c.asPlainRoot(fault("cold.stopped", "exec:"+hide(c.path(file))), "backup"), 3, "secret", "running again")
 	c.running()
 	if n := len(c.sets()); n != 1 {
 		t.Errorf("there are %d sets", n)
 	}
 
-	c.remove(file)
+	c.remove(dir)
 	c.good()
 }
 
@@ -130,7 +128,7 @@ func TestFileSystemWithoutAttributes(t *testing.T) {
 
 	// And where they are lost already, the backup says so instead of storing the loss.
 	lost := c.path("lost")
-	wants(t, env.Exec(ctxBackground, nil, "cp", "-r", "--preserve=mode,ownership,timestamps", c.path("data/storage/users"), lost), 0)
+	wants(t, env.Exec(background, nil, "cp", "-r", "--preserve=mode,ownership,timestamps", c.path("data/storage/users"), lost), 0)
 	c.configure("layout", "users_root", quote(lost))
 	wants(t, c.run("backup"), 3, lost, "attributes")
 	c.configure("layout", "users_root", "")
@@ -213,6 +211,7 @@ func TestMissingSnapshot(t *testing.T) {
 func TestDamagedRepository(t *testing.T) {
 	t.Parallel()
 	c := newCloud(t, "posix")
+	c.write("data/storage/users/large", noise(t, 1<<20))
 	c.backup()
 	packs, _ := filepath.Glob(c.path("repository/data/*/*"))
 	if len(packs) == 0 {
@@ -231,7 +230,7 @@ func TestDamagedRepository(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteAt([]byte("damage"), 100); err != nil {
+	if _, err := f.WriteAt([]byte("damage"), size(t, largest)/2); err != nil {
 		t.Fatal(err)
 	}
 	_ = f.Close()

@@ -21,7 +21,8 @@ import (
 	"github.com/ocbackup/ocbackup/integration/env"
 )
 
-var ctxBackground = context.Background()
+// background is for what runs also while a test is cleaned up.
+var background = context.Background()
 
 // cloud is an OpenCloud instance of a test, with all that belongs to it in one
 // directory: config/ and data/ of the server, the repository, the state directory
@@ -40,7 +41,7 @@ type cloud struct {
 func newCloud(t testing.TB, driver string) *cloud {
 	t.Helper()
 	c := prepareCloud(t, driver)
-	if r := env.Exec(ctxBackground, c.env, standinProgram(t), "init"); r.Code != 0 {
+	if r := env.Exec(background, c.env, standinProgram(t), "init"); r.Code != 0 {
 		t.Fatalf("init: %s", r.Stderr)
 	}
 	c.start()
@@ -207,7 +208,7 @@ func (c *cloud) restic(path string) { c.configure("repository", "restic", strcon
 
 // runRestic runs restic itself on the repository.
 func (c *cloud) runRestic(args ...string) env.Result {
-	return env.Exec(ctxBackground, c.resticEnv(), env.Restic(c.t, "0.18"), args...)
+	return env.Exec(background, c.resticEnv(), env.Restic(c.t, "0.18"), args...)
 }
 
 func (c *cloud) resticEnv() []string {
@@ -216,7 +217,7 @@ func (c *cloud) resticEnv() []string {
 
 // ctl starts, stops, kills or asks the server.
 func (c *cloud) ctl(args ...string) env.Result {
-	return env.Exec(ctxBackground, nil, filepath.Join(env.Root(), "tools/standin-ctl.sh"), append([]string{c.dir}, args...)...)
+	return env.Exec(background, nil, filepath.Join(env.Root(), "tools/standin-ctl.sh"), append([]string{c.dir}, args...)...)
 }
 
 // start starts the server and waits until it is ready.
@@ -294,7 +295,7 @@ func (c *cloud) run(args ...string) env.Result { return c.runWith(nil, args...) 
 
 // runWith is run with additions to the environment.
 func (c *cloud) runWith(extra []string, args ...string) env.Result {
-	return env.Exec(ctxBackground, append([]string{"OCBACKUP_CONFIG=" + c.path("ocbackup.toml")}, extra...), ocbackupProgram(c.t), args...)
+	return env.Exec(background, append([]string{"OCBACKUP_CONFIG=" + c.path("ocbackup.toml")}, extra...), ocbackupProgram(c.t), args...)
 }
 
 // fault is the environment that injects a fault.
@@ -384,7 +385,7 @@ func (c *cloud) snapshots() []snapshot {
 // check has the stand-in check the consistency of a copy of the instance below root
 // ("" for the instance itself): 0 consistent, 1 not, 3 attributes lost.
 func (c *cloud) check(root string) env.Result {
-	return env.Exec(ctxBackground, append(slices.Clone(c.env),
+	return env.Exec(background, append(slices.Clone(c.env),
 		"OC_CONFIG_DIR="+root+c.path("config"), "OC_BASE_DATA_PATH="+root+c.path("data")), standinProgram(c.t), "check")
 }
 
@@ -448,21 +449,26 @@ func (c *cloud) awaitBack() {
 	})
 }
 
-// good asserts that the instance is as good as ever: it runs, the next backup
-// commits a set that verifies and that can be restored with nothing lost, and
-// nothing is in the repository that belongs to no set. It returns that set.
-func (c *cloud) good() string {
+// next asserts that the instance runs, and that the next backup commits a set that
+// can be restored with nothing lost, and leaves nothing in the repository that
+// belongs to no set. It returns that set.
+func (c *cloud) next() string {
 	c.t.Helper()
 	c.running()
 	id := c.backup()
 	c.running()
-	c.must("verify")
-	c.remove("copy-of-" + id)
-	dir := c.restoreCopy(id)
-	if err := os.RemoveAll(dir); err != nil {
+	if err := os.RemoveAll(c.restoreCopy(id)); err != nil {
 		c.t.Fatal(err)
 	}
 	c.noStrays()
+	return id
+}
+
+// good is next, and that the set and the repository are found sound.
+func (c *cloud) good() string {
+	c.t.Helper()
+	id := c.next()
+	c.must("verify")
 	return id
 }
 

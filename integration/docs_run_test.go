@@ -224,7 +224,7 @@ func (c *cloud) recoverByHand(text string) {
 		c.t.Fatalf("%d commands found", len(lines))
 	}
 	for _, m := range lines {
-		r := env.Exec(ctxBackground, append(c.resticEnv(), "PATH="+c.path("bin")+":"+os.Getenv("PATH")), "sh", "-euc", m[1])
+		r := env.Exec(background, append(c.resticEnv(), "PATH="+c.path("bin")+":"+os.Getenv("PATH")), "sh", "-euc", m[1])
 		wants(c.t, r, 0)
 	}
 	c.start()

@@ -32,6 +32,7 @@ exec "$RESTIC" "$@"`, env.Restic(c.t, "0.18"), c.path("misbehave"), text)))
 // What restic does wrong in the cold window never keeps OpenCloud away, and commits
 // nothing.
 func TestResticFails(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name, text string
 		code       int
@@ -201,6 +202,7 @@ func TestWontStop(t *testing.T) {
 // A server that does not come back is the one thing that outranks all else: the
 // journal stays until somebody has mended it.
 func TestWontComeBack(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		quirk string
 		runs  bool // all the same
@@ -279,6 +281,7 @@ func TestStaysStopped(t *testing.T) {
 // Somebody starts the server while it must be stopped: the run is void, and the
 // server is left running.
 func TestStartedInTheWindow(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct{ name, point, then string }{
 		{"right after the stop", "cold.stopped", ""},
 		{"at the end", "cold.stored", ""},
@@ -311,6 +314,30 @@ func quoteList(words ...string) string {
 		q = append(q, quote(w))
 	}
 	return "[" + strings.Join(q, ", ") + "]"
+}
+
+// A manager that says "stopped" while a server is at work on the data is not believed.
+func TestManagerIsWrong(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t, "posix")
+	c.mark("before")
+	id := c.backup()
+	c.mark("after")
+	ctl := filepath.Join(env.Root(), "tools/standin-ctl.sh") + " " + c.dir
+	lie := c.path("lie")
+	honest := c.with(t)
+	c.configure("control", "stop", quoteList("/usr/bin/touch", lie))
+	c.configure("control", "start", quoteList("/bin/rm", "-f", lie))
+	c.configure("control", "status", quoteList(c.script("status", "[ ! -e "+lie+" ] || exit 3; "+ctl+" status")))
+	for _, args := range [][]string{{"backup"}, {"restore", "--yes", id}, {"restore", "--yes", "--in-place", id}} {
+		wants(t, c.run(args...), 1, "at work", "idm.boltdb")
+		c.running()
+	}
+	if got := c.marked(); got != "after" || len(c.sets()) != 1 {
+		t.Errorf("the data is from %q, the sets are %v", got, c.sets())
+	}
+	honest.saveConfig()
+	honest.good()
 }
 
 func TestTwoRunsAtOnce(t *testing.T) {
@@ -349,6 +376,7 @@ func (c *cloud) killBoth() string {
 // Everything of ocbackup is gone in the midst of it, and nobody is there to bring
 // OpenCloud back: the unit at boot does, or the next run.
 func TestPowerLoss(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name  string
 		point string

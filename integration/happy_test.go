@@ -30,7 +30,7 @@ func treesum(t testing.TB, base string, dirs ...string) []string {
 	})
 	var lines []string
 	for _, d := range dirs {
-		r := env.Exec(ctxBackground, nil, path, filepath.Join(base, d))
+		r := env.Exec(background, nil, path, filepath.Join(base, d))
 		wants(t, r, 0)
 		for line := range strings.Lines(r.Stdout) {
 			lines = append(lines, line)
@@ -96,7 +96,7 @@ func (c *cloud) oddities() {
 // sparse asserts that the sparse file below root takes no room.
 func (c *cloud) sparse(root string) {
 	c.t.Helper()
-	r := env.Exec(ctxBackground, nil, "stat", "-c", "%b", root+c.path("data/storage/users/odd/sparse"))
+	r := env.Exec(background, nil, "stat", "-c", "%b", root+c.path("data/storage/users/odd/sparse"))
 	if blocks := strings.TrimSpace(r.Stdout); len(blocks) > 3 {
 		c.t.Errorf("the sparse file takes %s blocks", blocks)
 	}
@@ -105,6 +105,7 @@ func (c *cloud) sparse(root string) {
 // The whole way there and back, for each driver, on recorded and fresh trees, with
 // both versions of restic.
 func TestThereAndBack(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct{ name, fixture, driver, restic string }{
 		{"early posix", "opencloud-posix", "", "0.19"},
 		{"4.0 posix", "opencloud-4.0-posix", "", "0.18"},
@@ -171,6 +172,7 @@ func quote(s string) string { b, _ := json.Marshal(s); return string(b) }
 // A copy of the running tree is inconsistent: that is what a backup is up against.
 // The set that ocbackup makes at the same time is not.
 func TestConsistencyNeedsTheStop(t *testing.T) {
+	t.Parallel()
 	for _, driver := range []string{"posix", "decomposed"} {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
@@ -189,6 +191,7 @@ func TestConsistencyNeedsTheStop(t *testing.T) {
 
 // A second backup reads nothing again that has not changed.
 func TestUnchangedIsIncremental(t *testing.T) {
+	t.Parallel()
 	for _, driver := range []string{"posix", "decomposed"} {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()

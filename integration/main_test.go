@@ -7,10 +7,13 @@ package integration
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -18,9 +21,18 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// A scenario spends much of its time waiting, for servers to stop and to be ready.
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0))); err != nil {
+			panic(err)
+		}
+	}
 	code := env.Main(m)
-	if programs.dir != "" {
-		_ = os.RemoveAll(programs.dir)
+	for _, dir := range []string{programs.dir, template.dir} {
+		if dir != "" {
+			_ = os.RemoveAll(dir)
+		}
 	}
 	os.Exit(code)
 }

@@ -24,37 +24,39 @@ import (
 // password is that of every repository here.
 const password = "correct horse battery staple"
 
-// template is an empty repository whose key is cheap to derive.
-var template = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "ocbackup-template-")
-	if err != nil {
-		return "", err
-	}
-	r := env.Exec(ctxBackground, []string{"RESTIC_PASSWORD=" + password}, templateRestic, "init", "--no-cache", "-r", dir)
-	if r.Code != 0 {
-		return "", errors.New(r.Stderr)
-	}
-	return dir, cheapenKey(dir)
-})
-
-var templateRestic string
+// template is an empty repository whose key is cheap to derive, and that each test
+// gets a copy of.
+var template struct {
+	sync.Once
+	dir string
+	err error
+}
 
 // newRepository makes an empty repository. Deriving its key takes no time: a run of
 // ocbackup opens the repository ten times, and restic makes that cost half a second
 // each on purpose. Nothing else about it is different.
 func newRepository(t testing.TB, dir string) {
 	t.Helper()
-	templateOnce.Do(func() { templateRestic = env.Restic(t, "0.18") })
-	from, err := template()
+	restic := env.Restic(t, "0.18")
+	template.Do(func() {
+		if template.dir, template.err = os.MkdirTemp("", "ocbackup-template-"); template.err != nil {
+			return
+		}
+		r := env.Exec(background, []string{"RESTIC_PASSWORD=" + password}, restic, "init", "--no-cache", "-r", template.dir)
+		if r.Code != 0 {
+			template.err = errors.New(r.Stderr)
+			return
+		}
+		template.err = cheapenKey(template.dir)
+	})
+	err := template.err
 	if err == nil {
-		err = os.CopyFS(dir, os.DirFS(from))
+		err = os.CopyFS(dir, os.DirFS(template.dir))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 }
-
-var templateOnce sync.Once
 
 // resticKey is a file in keys/ of a repository (restic, internal/repository/key.go).
 type resticKey struct {

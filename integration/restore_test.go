@@ -67,6 +67,7 @@ func (c *cloud) indexed(want int) {
 
 // Everything is lost, and comes back with one command: the index with it.
 func TestRestoreWhole(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name, driver string
 		args         []string
@@ -102,6 +103,7 @@ func TestRestoreWhole(t *testing.T) {
 
 // The running instance is put back to an earlier moment, and forth again.
 func TestRestoreAndUndo(t *testing.T) {
+	t.Parallel()
 	for _, driver := range []string{"posix", "decomposed"} {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
@@ -167,10 +169,12 @@ func TestRestoreComponent(t *testing.T) {
 
 // To other paths: the server that is configured there gets the data.
 func TestRestoreMapped(t *testing.T) {
+	t.Parallel()
 	for _, mode := range [][]string{nil, {"--in-place"}} {
 		t.Run(strings.Join(append([]string{"map"}, mode...), " "), func(t *testing.T) {
 			t.Parallel()
 			from, to := newCloud(t, "posix"), newCloud(t, "posix")
+			wants(t, from.ctl("exec", "search", "index", "--all-spaces"), 0) // an empty index would be left out
 			from.mark("from")
 			from.stop()
 			from.backup()
@@ -208,7 +212,7 @@ func TestBareHost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := env.Exec(ctxBackground, nil, "unshare", "-m", "sh", "-c",
+	r := env.Exec(background, nil, "unshare", "-m", "sh", "-c",
 		`mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/up,workdir=$0/work" /etc && exec "$@"`, etc,
 		ocbackupProgram(t), "restore", "--repository", c.path("repository"), "--password-file", c.path("password"), "--restic", env.Restic(t, "0.18"))
 	wants(t, r, 0)
@@ -226,6 +230,7 @@ func TestBareHost(t *testing.T) {
 
 // A set whose index can't be used: it is left out, and built again by the server.
 func TestReindex(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name, driver, fixture string
 		damage                func(c *cloud) // of the index, the server stopped
@@ -291,6 +296,27 @@ func TestReindexLater(t *testing.T) {
 	c.good()
 }
 
+// A signal does not undo a restore that is done; it ends the building of the index,
+// which goes on from there.
+func TestReindexInterrupted(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t, "posix") // its index is empty
+	c.mark("before")
+	c.backup()
+	c.mark("after")
+	wants(t, c.runWith(fault("restore.ready", "TERM"), "restore", "--yes"), 130, "ocbackup reindex")
+	c.running()
+	if got := c.marked(); got != "before" {
+		t.Errorf("the data is from %q", got)
+	}
+	if c.read("state/reindex-required.json") == "" {
+		t.Error("there is no marker")
+	}
+	wants(t, c.run("reindex"), 0)
+	c.indexed(2)
+	c.good()
+}
+
 func TestRestoreRefuses(t *testing.T) {
 	t.Parallel()
 	c := newCloud(t, "posix")
@@ -335,7 +361,7 @@ func TestRestoreRefuses(t *testing.T) {
 		// As a file system would that takes attributes and forgets them.
 		strip := c.script("strip", `find "$1" -path '*/.ocbackup-*' -name 'slot-1.dat' -exec setfattr -x user.oc.blobid {} +`)
 		r := c.runWith(fault("restore.staged", "exec:"+strip+" "+c.dir), "restore", "--yes")
-		wants(t, r, 1, "attributes", "Nothing")
+		wants(t, r, 1, "attributes", "nothing was stopped")
 		untouched(t)
 		target := c.path("beside")
 		strip = c.script("strip2", `find "$1" -name 'slot-1.dat' -exec setfattr -x user.oc.blobid {} +`)

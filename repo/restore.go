@@ -68,7 +68,7 @@ func (s RestoreSummary) complete(overwrite string) bool {
 	if overwrite == "if-newer" || overwrite == "never" {
 		return s.FilesRestored+s.FilesSkipped >= s.TotalFiles
 	}
-	return s.FilesRestored == s.TotalFiles
+	return s.FilesRestored >= s.TotalFiles // with patterns, restic counts the folders on the way only here
 }
 
 // restoreProgress hands on a status message of restore.

@@ -82,7 +82,8 @@ func (r *run) rollBack(ctx context.Context, step progress.Step, cause error) err
 	if err := r.write(r.journal()); err != nil {
 		return &fail.Error{Code: fail.NotBack, Err: errors.Join(cause, err)}
 	}
-	if err := r.ctl.Stop(ctx); err != nil {
+	var killed *control.KilledError
+	if err := r.ctl.Stop(ctx); err != nil && !errors.As(err, &killed) {
 		return &fail.Error{Code: fail.NotBack, What: "stop OpenCloud", Err: errors.Join(err, cause), Hint: "stop it by hand, then \"ocbackup recover\""}
 	}
 	if err := r.putBack(ctx, step); err != nil {

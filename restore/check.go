@@ -101,7 +101,7 @@ func (r *run) moveNested() error {
 					continue
 				}
 				if err := moveInto(staged, h.staged(target)); err != nil {
-					return stagingFailure("put "+target+" in its place: "+err.Error(), "restore with --in-place")
+					return fail.Wrap(fail.Failed, err, "put "+target+" in its place", "restore with --in-place")
 				}
 			}
 		}

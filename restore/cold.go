@@ -243,7 +243,10 @@ func (r *run) stop(ctx context.Context, step progress.Step) error {
 	if r.before.State == control.Running {
 		step.Update("stopping " + r.ctl.String())
 		r.stopped = true
-		if err := r.ctl.Stop(ctx); err != nil {
+		var killed *control.KilledError
+		if err := r.ctl.Stop(ctx); errors.As(err, &killed) {
+			r.note(err.Error() + "; the old data is kept as it was then") // stopped it is
+		} else if err != nil {
 			return fail.Wrap(fail.Failed, err, "stop OpenCloud", "raise stop_timeout in [control], or look why it does not stop")
 		}
 	}

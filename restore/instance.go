@@ -141,6 +141,7 @@ func (r *run) checkPlaces(context.Context) error {
 	return r.checkRenames()
 }
 
+// checkRenames makes sure that what is restored can be put in its place by renaming.
 func (r *run) checkRenames() error {
 	if r.InPlace {
 		return nil // nothing is renamed

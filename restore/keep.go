@@ -106,8 +106,9 @@ func (r *run) checkMounts() error {
 	if err != nil {
 		return err
 	}
+	posix := r.set.Manifest.Layout.Driver == opencloud.Posix && r.cfg.Layout.UsersRoot != ""
 	for _, g := range r.groups {
-		if r.set.Manifest.Layout.Driver == opencloud.Posix && within(users, g.anchor) {
+		if posix && within(users, g.anchor) {
 			// The server would take what is kept or staged there for copies of its spaces,
 			// and give new ids to them.
 			return fail.Usagef(hint, "%s is a mount point: the old data could only be kept inside it, where OpenCloud would take it for its own", users)

@@ -3,8 +3,6 @@ package restore
 import (
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/progress"
@@ -56,7 +54,6 @@ type Options struct {
 	DryRun bool
 
 	Report progress.Reporter
-	Log    zerolog.Logger
 }
 
 // The ways in which data is restored.

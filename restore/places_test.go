@@ -31,6 +31,7 @@ func (s *site) bind(rel string) {
 // A data directory that is a mount point stays; what is in it is exchanged, the old
 // data is kept inside, and comes back.
 func TestDataDirectoryIsMountPoint(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.bind("data")
 	if err := os.Chmod(filepath.Join(s.base, "data"), 0o700); err != nil {
@@ -72,6 +73,7 @@ func TestDataDirectoryIsMountPoint(t *testing.T) {
 }
 
 func TestMountPointsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	for rel, says := range map[string]string{
 		"data/storage/users":    "OpenCloud would take it for its own",
 		"data/storage/metadata": "is a mount point inside root system",
@@ -93,6 +95,7 @@ func TestMountPointsThatAreRefused(t *testing.T) {
 
 // Metadata and blobs of the decomposed driver share their directories.
 func TestDecomposed(t *testing.T) {
+	t.Parallel()
 	r := theWorld(t)
 	base := filepath.Join(world.base, "decomposed")
 	s := &site{t: t, base: base, repo: r, cfg: &config.Config{

@@ -188,7 +188,11 @@ func (r *run) outputHelp(x manifest.Root) string {
 			ref = "container image " + i.Ref
 		}
 		engine := r.set.Manifest.Control.Engine
-		if engine == "" {
+		switch {
+		case engine != "":
+		case r.set.Manifest.Control.Type == "podman":
+			engine = "podman"
+		default:
 			engine = "docker"
 		}
 		return fmt.Sprintf("%s (loaded when it is missing; by hand: %s | %s load)", ref, get, engine)
@@ -251,6 +255,16 @@ func (r *run) takeLock(ctx context.Context) error {
 	}
 	if j != nil && j.Hold == "" {
 		return fail.New(fail.Locked, "another run has just left the instance in the midst of its work", "run \"ocbackup recover\", then this command again")
+	}
+	if j != nil && len(j.Swap) > 0 {
+		// A restore that was to mend it died in the midst of its exchange.
+		if err := guard.UndoSwap(j.Swap); err != nil {
+			return fail.Wrap(fail.NotBack, err, "undo an interrupted restore", "mend what it says, then run this command again")
+		}
+		j.Swap = nil
+		if err := guard.Write(dir, *j); err != nil {
+			return err
+		}
 	}
 	r.held = j
 	return nil

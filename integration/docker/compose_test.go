@@ -18,11 +18,11 @@ func TestCompose(t *testing.T) {
 		volumes       bool
 		env           func(all []string) []string
 	}{
-		{"bind mounts, plugin", "4.0.1", false, func(all []string) []string {
+		{"bind mounts and plugin", "4.0.1", false, func(all []string) []string {
 			// Without the program docker-compose in PATH.
 			return append(all, "PATH="+os.Getenv("PATH"))
 		}},
-		{"volumes, standalone", "4.0.2", true, func(all []string) []string {
+		{"volumes and standalone", "4.0.2", true, func(all []string) []string {
 			return append(all, "DOCKER_CONFIG=/nonexistent") // where the plugin would be
 		}},
 	} {
@@ -72,9 +72,10 @@ func compose(t *testing.T, p *project) {
 	p.good(t)
 
 	// The host dies. On the new one there is an engine, and nothing else.
-	hash := p.inspect(t, `{{index .Config.Labels "com.docker.compose.config-hash"}} {{.Config.Env}} {{.HostConfig.Binds}}`)
+	const made = `{{index .Config.Labels "com.docker.compose.config-hash"}} {{.Name}} {{.HostConfig.RestartPolicy.Name}}`
+	before := p.inspect(t, made)
 	files := readAll(t, p.path("project"))
-	p.Compose(t, p.path("project"), "down", "-v", "-t", "5")
+	p.compose(t, "down", "-v", "-t", "5")
 	p.Docker(t, "image", "rm", p.image)
 	for _, dir := range []string{"project", "config", "data", "state", "ocbackup.toml"} {
 		if err := os.RemoveAll(p.path(dir)); err != nil {
@@ -86,11 +87,11 @@ func compose(t *testing.T, p *project) {
 			t.Fatal("the volume is still there")
 		}
 	}
-	r, etc := p.bare(t, "restore", "--repository", p.path("repository"), "--password-file", p.path("ocbackup.password"), "--restic", env.Restic(t, "0.18"))
+	r, etc := p.bare(t, "restore", "--repository", p.path("repository"), "--password-file", p.path("password"), "--restic", env.Restic(t, "0.18"))
 	wants(t, r, 0, "was loaded from the set", "keycloak_postgres_data")
 	p.running(t)
-	if got := p.inspect(t, `{{index .Config.Labels "com.docker.compose.config-hash"}} {{.Config.Env}} {{.HostConfig.Binds}}`); got != hash {
-		t.Errorf("the container is another one:\n%s\n%s", hash, got)
+	if got := p.inspect(t, made); got != before {
+		t.Errorf("the container is another one:\n%s\n%s", before, got)
 	}
 	for name, text := range readAll(t, p.path("project")) {
 		if files[name] != text {
@@ -104,7 +105,7 @@ func compose(t *testing.T, p *project) {
 	if p.volumes {
 		// The engine knows the volumes, as compose's own.
 		p.Docker(t, "volume", "inspect", p.name+"_opencloud-data", p.name+"_opencloud-config")
-		p.Compose(t, p.path("project"), "up", "-d", "--no-deps", "opencloud")
+		p.compose(t, "up", "-d", "--no-deps", "opencloud")
 		p.awaitAnswer(t)
 	}
 	p.Docker(t, "stop", "-t", "30", p.container())
@@ -114,16 +115,21 @@ func compose(t *testing.T, p *project) {
 
 	// ocbackup goes on with the configuration that was written back.
 	p.env = append(p.env, "OCBACKUP_CONFIG="+filepath.Join(etc, "ocbackup.toml"))
-	p.Compose(t, p.path("project"), "up", "-d")
+	p.compose(t, "up", "-d")
 	p.awaitAnswer(t)
 	p.good(t)
 
-	// Data lost, with the container there: it is stopped, and started again.
+	// Data lost, with the container there: it is not made anew.
+	id := p.container()
+	p.Docker(t, "stop", "-t", "30", id)
 	for _, dir := range []string{p.configDir(), p.dataDir()} {
 		mustRun(t, "sh", "-c", "rm -rf "+dir+"/*")
 	}
 	wants(t, p.run(t, "restore", "--yes"), 0)
 	p.running(t)
+	if got := p.container(); got != id {
+		t.Error("the container was made anew")
+	}
 }
 
 // readAll reads all files below dir.

@@ -149,10 +149,22 @@ func (p *project) dataDir() string {
 	return p.path("data")
 }
 
+// compose runs compose in the project's directory, where its .env and COMPOSE_FILE
+// are found.
+func (p *project) compose(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.Command(env.Tools("bin/docker-compose"), args...)
+	cmd.Dir = p.path("project")
+	cmd.Env = append(os.Environ(), p.Env()...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("docker-compose %v: %v\n%s", args, err, out)
+	}
+}
+
 // up starts the project and waits until the server answers.
 func (p *project) up(t *testing.T) {
 	t.Helper()
-	p.Compose(t, p.path("project"), "up", "-d")
+	p.compose(t, "up", "-d")
 	p.awaitAnswer(t)
 }
 

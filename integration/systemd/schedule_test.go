@@ -50,7 +50,7 @@ func TestSchedule(t *testing.T) {
 
 	// The password can be read by nobody but systemd and who it hands it to: the file
 	// that the configuration names is hidden from the unit.
-	h.WriteFile(t, backupDropIn, "[Service]\nInaccessiblePaths=/etc/ocbackup/password\nExecStartPre=/bin/sh -c \"! cat /etc/ocbackup/password && ! touch /srv/elsewhere && ! touch /etc/opencloud/x\"\n", 0o644)
+	h.WriteFile(t, backupDropIn, "[Service]\nInaccessiblePaths=/etc/ocbackup/password\nExecStartPre=/bin/sh -c \"! grep -q . /etc/ocbackup/password && ! touch /srv/elsewhere && ! touch /etc/opencloud/x\"\n", 0o644)
 	before := h.property(t, backupUnit, "InvocationID")
 	h.WriteFile(t, "/run/systemd/system/"+backupTimer+".d/soon.conf", "[Timer]\nOnActiveSec=1s\nRandomizedDelaySec=0\nAccuracySec=1ms\n", 0o644)
 	h.Must(t, "systemctl", "daemon-reload")

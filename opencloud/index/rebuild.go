@@ -159,6 +159,9 @@ func (r *rebuild) plan() (todo []spaces.Space) {
 // round indexes spaces and returns those that are worth another try.
 func (r *rebuild) round(ctx context.Context, todo []spaces.Space, retry bool) (again []spaces.Space, err error) {
 	for _, s := range todo {
+		if err := ctx.Err(); err != nil {
+			return nil, err // before it is noted that the space was begun
+		}
 		r.tell(s.Name)
 		if r.marker != nil {
 			r.marker.begin(s.ID)
