@@ -6,9 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
-
-	"github.com/rs/zerolog"
 
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
@@ -33,7 +32,6 @@ type Options struct {
 	// full set.
 	Components []opencloud.Component
 	Report     progress.Reporter
-	Log        zerolog.Logger
 }
 
 // Result is what a run has done.
@@ -64,13 +62,9 @@ var errDeadline = errors.New("the cold window took longer than max_downtime")
 // Run makes a backup. Whatever happens, the instance is afterwards in the state in
 // which it was found, or the error says otherwise with fail.NotBack.
 func Run(ctx context.Context, o Options) (*Result, error) {
-	server := serverOf(o.Config)
-	if _, err := recovery.Run(ctx, recovery.Options{StateDir: o.Config.StateDir, Report: o.Report, Fallback: &server}); err != nil {
-		return nil, atStep("prepare", err)
-	}
-	lock, err := guard.Acquire(o.Config.StateDir, "backup")
+	lock, err := begin(ctx, o)
 	if err != nil {
-		return nil, lockFailure(err)
+		return nil, err
 	}
 	defer lock.Release()
 
@@ -104,6 +98,25 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	return r.result(), nil
 }
 
+// begin finishes what an interrupted run has left, and takes the instance's lock.
+func begin(ctx context.Context, o Options) (*guard.Lock, error) {
+	server := serverOf(o.Config)
+	for {
+		if _, err := recovery.Run(ctx, recovery.Options{StateDir: o.Config.StateDir, Report: o.Report, Fallback: &server}); err != nil {
+			return nil, atStep("prepare", err)
+		}
+		lock, err := guard.Acquire(o.Config.StateDir, "backup")
+		if err != nil {
+			return nil, lockFailure(err)
+		}
+		// A run that died in between has left its journal, and its guard waits for us.
+		if j, err := guard.Read(o.Config.StateDir); err == nil && j == nil {
+			return lock, nil
+		}
+		lock.Release()
+	}
+}
+
 // run is what the steps of one run hand on to each other.
 type run struct {
 	Options
@@ -128,8 +141,9 @@ type run struct {
 	frozen   time.Time
 	down     manifest.Downtime
 	verdict  index.Verdict
-	back     bool // the instance is in the state in which it was found
-	stopped  bool // a stop was asked for
+	back     bool       // the instance is in the state in which it was found
+	stopped  bool       // a stop was asked for
+	pushing  sync.Mutex // guards pushed
 	pushed   map[string]stored
 	warnings []string
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -34,6 +35,15 @@ func (r *run) cold(ctx context.Context, step progress.Step) (string, error) {
 		}
 		return "it was stopped before and stays stopped", nil
 	}
+	// The hot pass may have taken hours. What is brought back is what runs now.
+	now, err := r.ctl.Status(ctx)
+	if err != nil {
+		return "", fail.Wrap(fail.Failed, err, "ask for the state of "+r.ctl.String(), "see \"ocbackup doctor\"")
+	}
+	if now.State != r.before.State {
+		return "", fail.New(fail.Failed, fmt.Sprintf("%s was %s when the run began and is now %s", r.ctl, r.before.State, now.State), "run it again")
+	}
+	r.before = now
 	g, err := r.arm()
 	if err != nil {
 		return "", err
@@ -45,8 +55,11 @@ func (r *run) cold(ctx context.Context, step progress.Step) (string, error) {
 		return "", errors.Join(back, err, g.Disarm())
 	}
 	r.down.Total = time.Since(asked).Seconds()
-	if err := errors.Join(err, guard.Clear(r.Config.StateDir), g.Disarm()); err != nil {
-		return "", err
+	if err := errors.Join(err, guard.Clear(r.Config.StateDir)); err != nil {
+		return "", errors.Join(err, g.Disarm())
+	}
+	if err := g.Disarm(); err != nil {
+		r.warn("the guard process was gone before the end; OpenCloud is back all the same: " + err.Error())
 	}
 	return fmt.Sprintf("stopped %.1f s, stored %.1f s, ready again %.1f s, downtime %.1f s",
 		r.down.Stop, r.down.Store, r.down.Start+r.down.Ready, r.down.Total), fault.Point("cold.end")
@@ -119,9 +132,9 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 	defer func() { r.down.Store = time.Since(r.frozen).Seconds() }()
 
 	step.Update("storing")
-	ctx, void := context.WithCancelCause(ctx)
+	storing, void := context.WithCancelCause(ctx)
 	defer void(nil)
-	g, gctx := errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(storing)
 	watched := make(chan struct{})
 	go func() { defer close(watched); r.watch(gctx, void) }()
 	g.Go(func() error { return r.storeRoots(gctx, step) })
@@ -130,7 +143,7 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 	err = g.Wait()
 	void(nil)
 	<-watched
-	if cause := context.Cause(ctx); errors.Is(cause, errStarted) {
+	if cause := context.Cause(storing); errors.Is(cause, errStarted) {
 		return fail.Wrap(fail.Failed, cause, "the run is void", "find out what started it: a restart policy, a watchdog, a person")
 	}
 	if err != nil {
@@ -139,11 +152,11 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 	if err := fault.Point("cold.stored"); err != nil {
 		return err
 	}
-	now, err := r.proveStopped(context.WithoutCancel(ctx))
+	now, err := r.proveStopped(ctx)
 	if err != nil {
 		return err
 	}
-	if now.Stamp != after.Stamp && now.Stamp != "" && after.Stamp != "" { // empty: the manager knows none
+	if now.Stamp != after.Stamp && now.Stamp != "" { // a manager may forget a stamp, but not make one up
 
 		return fail.Wrap(fail.Failed, fmt.Errorf("%w (%s, %s)", errStarted, r.ctl, now.Detail), "the run is void",
 			"find out what started it: a restart policy, a watchdog, a person")
@@ -161,8 +174,8 @@ func (r *run) proveStopped(ctx context.Context) (control.Status, error) {
 	if err != nil {
 		return st, fail.Wrap(fail.Failed, err, "ask whether OpenCloud is stopped", "")
 	}
-	if st.State == control.Running || st.State == control.Changing {
-		return st, fail.Wrap(fail.Failed, fmt.Errorf("%w (%s is %s)", errStarted, r.ctl, st.Detail), "the run is void",
+	if up(st) {
+		return st, fail.Wrap(fail.Failed, fmt.Errorf("%w (%s is %s)", errStarted, r.ctl, detail(st)), "the run is void",
 			"find out what started it: a restart policy, a watchdog, a person")
 	}
 	if err := opencloud.LocksFree(r.Config.Layout.LockFiles()); err != nil {
@@ -170,6 +183,19 @@ func (r *run) proveStopped(ctx context.Context) (control.Status, error) {
 			"a second server on the same data? stop it, or correct [control] in the configuration")
 	}
 	return st, nil
+}
+
+// up tells whether the instance, or anything else that works on its data, is not stopped.
+func up(st control.Status) bool {
+	return st.State == control.Running || st.State == control.Changing || len(st.Also) > 0
+}
+
+// detail is the manager's word for a state, with what else is running.
+func detail(st control.Status) string {
+	if len(st.Also) == 0 {
+		return st.Detail
+	}
+	return st.Detail + "; running: " + strings.Join(st.Also, ", ")
 }
 
 // watch looks at the instance now and then and calls off the run as soon as
@@ -184,8 +210,8 @@ func (r *run) watch(ctx context.Context, void context.CancelCauseFunc) {
 		case <-t.C:
 		}
 		st, err := r.ctl.Status(ctx)
-		if err == nil && (st.State == control.Running || st.State == control.Changing) {
-			void(fmt.Errorf("%w (%s is %s)", errStarted, r.ctl, st.Detail))
+		if err == nil && up(st) {
+			void(fmt.Errorf("%w (%s is %s)", errStarted, r.ctl, detail(st)))
 			return
 		}
 	}

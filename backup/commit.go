@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -16,7 +15,7 @@ import (
 	"github.com/ocbackup/ocbackup/fault"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
-	"github.com/ocbackup/ocbackup/proc"
+	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
 )
@@ -24,7 +23,7 @@ import (
 // commit stores the manifest. The set exists from then on, and only then.
 func (r *run) commit(ctx context.Context, step progress.Step) (string, error) {
 	m := r.manifest()
-	m.UnitEnabled = r.unitEnabled(ctx)
+	m.UnitEnabled = control.UnitEnabled(ctx, r.Config.Control)
 	step.Update("set " + r.set)
 	if _, err := manifest.Store(ctx, r.Repo, m, map[string][]byte{
 		"ocbackup.toml": config.Render(r.Config.WithoutSecrets()),
@@ -70,17 +69,6 @@ func (r *run) manifest() *manifest.Manifest {
 		})
 	}
 	return m
-}
-
-// unitEnabled tells whether the instance is a systemd unit that starts at boot. The
-// link that makes it so is systemd's, and not among the files of the deployment.
-func (r *run) unitEnabled(ctx context.Context) bool {
-	c := r.Config.Control
-	if c.Type != "systemd" {
-		return false
-	}
-	out, err := proc.Output(ctx, "systemctl", "is-enabled", "--", c.Unit)
-	return err == nil && strings.TrimSpace(out) == "enabled"
 }
 
 // tidy forgets what no set needs: the seeds of this run, and what runs that failed

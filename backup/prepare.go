@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ocbackup/ocbackup/census"
 	"github.com/ocbackup/ocbackup/config/discover"
@@ -16,6 +17,8 @@ import (
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/opencloud/readiness"
+	"github.com/ocbackup/ocbackup/proc"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
 )
@@ -60,9 +63,8 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 	if r.before, err = r.ctl.Status(ctx); err != nil {
 		return "", fail.Wrap(fail.Failed, err, "ask for the state of "+r.ctl.String(), "see \"ocbackup doctor\"")
 	}
-	if r.before.State == control.Changing {
-		return "", fail.New(fail.Failed, fmt.Sprintf("%s is starting or stopping right now (%s)", r.ctl, r.before.Detail),
-			"wait until it has settled, or look why it does not: a backup must know whether OpenCloud runs")
+	if err := r.checkState(ctx, step); err != nil {
+		return "", err
 	}
 	if err := r.checkDrift(ctx); err != nil {
 		return "", err
@@ -73,6 +75,34 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 	r.notes = slices.Clone(r.Config.NotProtected)
 	return fmt.Sprintf("repository %s (%s), restic %s, %s %s",
 		r.Repo.Location(), plural(len(r.history.sets), "set"), r.restic, r.ctl, r.before.State), nil
+}
+
+// readyWithin is how long a running instance may take to prove that it is ready
+// before the stop: it may just have been started.
+const readyWithin = 30 * time.Second
+
+// checkState sees that the instance is in a state in which a backup can be begun,
+// and, when it runs, that it can be told afterwards whether it is back.
+func (r *run) checkState(ctx context.Context, step progress.Step) error {
+	switch {
+	case r.before.State == control.Changing:
+		return fail.New(fail.Failed, fmt.Sprintf("%s is starting or stopping right now (%s)", r.ctl, r.before.Detail),
+			"wait until it has settled, or look why it does not: a backup must know whether OpenCloud runs")
+	case !r.running() && len(r.before.Also) > 0:
+		return fail.New(fail.Failed, fmt.Sprintf("%s is stopped, but %s, which work on the same data, are running", r.ctl, strings.Join(r.before.Also, ", ")),
+			"start OpenCloud, or stop them too")
+	case !r.running():
+		return nil
+	}
+	step.Update("is OpenCloud ready?")
+	ready := r.Config.Ready
+	ready.Timeout = min(ready.Timeout, readyWithin)
+	err := readiness.Wait(ctx, ready, r.Config.Layout, func(ctx context.Context) (int, error) {
+		st, err := r.ctl.Status(ctx)
+		return st.PID, err
+	}, nil)
+	return fail.Wrap(fail.CodeOf(err), err, "OpenCloud is running, but can't be used, so it could not be told whether it is back after the backup",
+		"correct [ready] in the configuration (\"ocbackup doctor\" tells more), or mend OpenCloud, or stop it: a stopped one can be backed up")
 }
 
 // lookBack reads what the repository holds of this instance.
@@ -127,11 +157,12 @@ func (h history) parent(root string) string {
 	return ""
 }
 
-// leftovers returns the snapshots of sets that were never committed.
+// leftovers returns the snapshots that no set needs: those of sets that were never
+// committed, and seeds.
 func (h history) leftovers() []string {
 	var ids []string
 	for _, s := range h.snapshots {
-		if id := manifest.SetOf(s); id != "" && !slices.Contains(h.sets, id) {
+		if id := manifest.SetOf(s); id != "" && (s.HasTag(seedTag) || !slices.Contains(h.sets, id)) {
 			ids = append(ids, s.ID)
 		}
 	}
@@ -177,9 +208,6 @@ func (r *run) findRoots() error {
 	}
 	var missing []string
 	for _, x := range r.roots {
-		if len(x.command) > 0 {
-			continue
-		}
 		if err := x.look(); err != nil {
 			missing = append(missing, err.Error())
 		}
@@ -210,6 +238,12 @@ func (r *run) wants(c opencloud.Component) bool {
 
 // look resolves a root's path and sees whether it can be stored.
 func (x *root) look() error {
+	if len(x.command) > 0 {
+		if err := proc.Find(x.command[0]); err != nil {
+			return fmt.Errorf("root %s: %w", x.Name, err)
+		}
+		return nil
+	}
 	real, err := filepath.EvalSymlinks(x.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if x.Optional {
@@ -231,7 +265,11 @@ func (x *root) look() error {
 			return fmt.Errorf("root %s: %w", x.Name, err)
 		}
 	}
-	return nil
+	if _, err := os.Stat(filepath.Join(real, opencloud.ConfigFile)); x.Name == "config" && err != nil {
+		return fmt.Errorf("root %s: without %s the set could not be restored: %w", x.Name, opencloud.ConfigFile, err)
+	}
+	_, err = x.spec()
+	return err
 }
 
 // full tells whether an instance can be restored from the set.
@@ -260,7 +298,7 @@ func (r *run) cacheDir() string { return filepath.Join(r.Config.StateDir, "cache
 
 func (r *run) warn(text string) {
 	r.warnings = append(r.warnings, text)
-	r.Log.Warn().Msg(text)
+	r.Report.Note("Warning: " + text)
 }
 
 func plural(n int, what string) string {

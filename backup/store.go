@@ -72,12 +72,10 @@ func (r *run) storeOutput(ctx context.Context, x *root, onProgress func(repo.Pro
 	return nil
 }
 
-var pushing sync.Mutex
-
 // push remembers what came of storing a root.
 func (r *run) push(name string, sum repo.Summary) {
-	pushing.Lock()
-	defer pushing.Unlock()
+	r.pushing.Lock()
+	defer r.pushing.Unlock()
 	r.pushed[name] = stored{sum.SnapshotID, sum.TotalFilesProcessed, sum.TotalBytesProcessed, sum.DataAddedPacked + r.seeded[name]}
 }
 

@@ -49,7 +49,7 @@ EXAMPLES:
 			if err != nil {
 				return err
 			}
-			o := backup.Options{Config: e.cfg, Repo: r, Version: Version, Components: components, Report: e.rep, Log: e.log}
+			o := backup.Options{Config: e.cfg, Repo: r, Version: Version, Components: components, Report: e.rep}
 			if c.Bool("dry-run") {
 				plan, err := backup.DryRun(c.Context, o)
 				if err != nil {
@@ -122,7 +122,7 @@ func printPlan(w io.Writer, p *backup.Plan) {
 	if !p.Full {
 		fmt.Fprintln(w, "\nThis would not be a full set: an instance can't be restored from it alone.")
 	}
-	printNotes(w, p.NotProtected, p.Warnings)
+	printNotProtected(w, p.NotProtected)
 	fmt.Fprintln(w, "\nDry run: nothing was stopped, nothing was stored.")
 }
 
@@ -130,7 +130,7 @@ func printBackup(w io.Writer, r *backup.Result) {
 	if !r.Full {
 		fmt.Fprintf(w, "\nThis is not a full set: it holds %s only.\n", joinComponents(r.Components))
 	}
-	printNotes(w, r.NotProtected, r.Warnings)
+	printNotProtected(w, r.NotProtected)
 	fmt.Fprintf(w, "\nSet %s: %s in %s files, %s new. Search index %s.\n", r.Set, humanize.IBytes(r.Bytes),
 		humanize.Comma(int64(r.Files)), humanize.IBytes(r.Added), r.Search.State)
 	away := "OpenCloud was not running and was left so."
@@ -140,12 +140,9 @@ func printBackup(w io.Writer, r *backup.Result) {
 	fmt.Fprintf(w, "Done in %s. %s\n", seconds(r.Seconds), away)
 }
 
-func printNotes(w io.Writer, notProtected, warnings []string) {
+func printNotProtected(w io.Writer, notProtected []string) {
 	for _, s := range notProtected {
 		fmt.Fprintln(w, "Not protected: "+s)
-	}
-	for _, s := range warnings {
-		fmt.Fprintln(w, "Warning: "+s)
 	}
 }
 

@@ -1,14 +1,11 @@
 package commands
 
 import (
-	"errors"
 	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/ocbackup/ocbackup/config"
-	"github.com/ocbackup/ocbackup/fail"
-	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
 )
@@ -68,13 +65,4 @@ func quiet(e *env) progress.Reporter {
 		return e.rep
 	}
 	return progress.Discard
-}
-
-// pickFailure says what to do when a set is not to be found.
-func pickFailure(err error) error {
-	var several *manifest.InstancesError
-	if errors.As(err, &several) {
-		return fail.Wrap(fail.Usage, err, "", "name one with --instance")
-	}
-	return fail.Wrap(fail.Usage, err, "", "see \"ocbackup list\"")
 }

@@ -42,7 +42,7 @@ EXAMPLES:
 			}
 			set, err := manifest.Pick(sets, c.Args().First(), r.Host())
 			if err != nil {
-				return pickFailure(err)
+				return err
 			}
 			if e.json {
 				return e.printJSON(struct {

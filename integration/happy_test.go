@@ -4,6 +4,7 @@ package integration
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,14 +20,13 @@ import (
 // treesum prints everything about directory trees that a backup must bring back.
 func treesum(t testing.TB, base string, dirs ...string) []string {
 	t.Helper()
-	path := program(t, "treesum", func(t testing.TB) string {
-		out := filepath.Join(t.TempDir(), "treesum")
-		cmd := exec.Command("go", "build", "-o", out, "./integration/treesum")
+	path := provide(t, "treesum", func(path string) error {
+		cmd := exec.Command("go", "build", "-o", path, "./integration/treesum")
 		cmd.Dir = env.Root()
-		if b, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, b)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w\n%s", err, out)
 		}
-		return out
+		return nil
 	})
 	var lines []string
 	for _, d := range dirs {

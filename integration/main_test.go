@@ -14,7 +14,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/ocbackup/ocbackup/integration/env"
@@ -28,61 +30,85 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
+	sweep()
 	code := env.Main(m)
-	for _, dir := range []string{programs.dir, template.dir} {
-		if dir != "" {
-			_ = os.RemoveAll(dir)
-		}
+	if shared.dir != "" {
+		_ = os.RemoveAll(shared.dir)
 	}
 	os.Exit(code)
 }
 
-// programs are copies of what is tested, so that a build that goes on beside the
-// tests does not change it under them.
-var programs struct {
+// shared is what all tests of a run use: copies of the programs, so that a build
+// that goes on beside the tests does not change them, and an empty repository.
+var shared struct {
 	sync.Mutex
 	dir  string
-	path map[string]string
+	have map[string]bool
 }
 
-// program returns the copy of a program that find knows where to find.
-func program(t testing.TB, name string, find func(testing.TB) string) string {
+// sharedPrefix begins the name of the directory; the process id follows.
+const sharedPrefix = "ocbackup-scenarios-"
+
+// provide returns the path of something shared, which build makes the first time.
+func provide(t testing.TB, name string, build func(path string) error) string {
 	t.Helper()
-	programs.Lock()
-	defer programs.Unlock()
-	if path := programs.path[name]; path != "" {
-		return path
-	}
-	from := find(t)
-	err := func() (err error) {
-		if programs.dir == "" {
-			if programs.dir, err = os.MkdirTemp("", "ocbackup-programs-"); err != nil {
-				return err
-			}
-			programs.path = map[string]string{}
-			// Servers may run as somebody else than the test.
-			if err := os.Chmod(programs.dir, 0o755); err != nil {
-				return err
-			}
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.dir == "" {
+		dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", sharedPrefix, os.Getpid()))
+		if err != nil {
+			t.Fatal(err)
 		}
+		shared.dir, shared.have = dir, map[string]bool{}
+	}
+	path := filepath.Join(shared.dir, name)
+	if !shared.have[name] {
+		if err := build(path); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		shared.have[name] = true
+	}
+	return path
+}
+
+// program returns a copy of a program.
+func program(t testing.TB, name, from string) string {
+	t.Helper()
+	return provide(t, name, func(path string) error {
 		in, err := os.Open(from)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = in.Close() }()
-		out, err := os.OpenFile(filepath.Join(programs.dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+		out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
 		if err != nil {
 			return err
 		}
 		_, err = io.Copy(out, in)
 		return errors.Join(err, out.Close())
-	}()
-	if err != nil {
-		t.Fatal(fmt.Errorf("copy %s: %w", name, err))
-	}
-	programs.path[name] = filepath.Join(programs.dir, name)
-	return programs.path[name]
+	})
 }
 
-func ocbackupProgram(t testing.TB) string { return program(t, "ocbackup", env.Ocbackup) }
-func standinProgram(t testing.TB) string  { return program(t, "opencloud", env.Standin) }
+// sweep ends the servers that an earlier run has left, which was killed before it
+// could: by their program one knows whose they are.
+func sweep() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), sharedPrefix+"*"))
+	for _, dir := range dirs {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), sharedPrefix), "-")
+		if _, err := os.Stat("/proc/" + pid); err == nil {
+			continue
+		}
+		links, _ := filepath.Glob("/proc/[0-9]*/exe")
+		for _, link := range links {
+			if exe, err := os.Readlink(link); err == nil && strings.HasPrefix(exe, dir+"/") {
+				if n, err := strconv.Atoi(strings.Split(link, "/")[2]); err == nil {
+					_ = syscall.Kill(n, syscall.SIGKILL)
+				}
+			}
+		}
+		_ = os.RemoveAll(dir)
+	}
+}
+
+func ocbackupProgram(t testing.TB) string { return program(t, "ocbackup", env.Ocbackup(t)) }
+func standinProgram(t testing.TB) string  { return program(t, "opencloud", env.Standin(t)) }

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"golang.org/x/crypto/poly1305" //nolint:staticcheck // restic's own choice
@@ -24,36 +23,20 @@ import (
 // password is that of every repository here.
 const password = "correct horse battery staple"
 
-// template is an empty repository whose key is cheap to derive, and that each test
-// gets a copy of.
-var template struct {
-	sync.Once
-	dir string
-	err error
-}
-
 // newRepository makes an empty repository. Deriving its key takes no time: a run of
 // ocbackup opens the repository ten times, and restic makes that cost half a second
 // each on purpose. Nothing else about it is different.
 func newRepository(t testing.TB, dir string) {
 	t.Helper()
 	restic := env.Restic(t, "0.18")
-	template.Do(func() {
-		if template.dir, template.err = os.MkdirTemp("", "ocbackup-template-"); template.err != nil {
-			return
-		}
-		r := env.Exec(background, []string{"RESTIC_PASSWORD=" + password}, restic, "init", "--no-cache", "-r", template.dir)
+	template := provide(t, "repository", func(path string) error {
+		r := env.Exec(background, []string{"RESTIC_PASSWORD=" + password}, restic, "init", "--no-cache", "-r", path)
 		if r.Code != 0 {
-			template.err = errors.New(r.Stderr)
-			return
+			return errors.New(r.Stderr)
 		}
-		template.err = cheapenKey(template.dir)
+		return cheapenKey(path)
 	})
-	err := template.err
-	if err == nil {
-		err = os.CopyFS(dir, os.DirFS(template.dir))
-	}
-	if err != nil {
+	if err := os.CopyFS(dir, os.DirFS(template)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -82,6 +82,27 @@ func (e *InstancesError) Error() string {
 	return "the repository holds sets of several instances: " + strings.Join(e.Names, ", ")
 }
 
+// Failure turns the error that says that a set is not to be found into what a person
+// is told: with fail.Usage, and what to do. Other errors stay as they are.
+func Failure(err error) error {
+	var (
+		unknown   *NotFoundError
+		ambiguous *AmbiguousError
+		several   *InstancesError
+	)
+	switch {
+	case errors.As(err, &unknown) && unknown.Sets == 0:
+		return fail.Wrap(fail.Usage, err, "", "make one with \"ocbackup backup\", or correct the repository's location or --instance")
+	case errors.As(err, &unknown):
+		return fail.Wrap(fail.Usage, err, "", "see \"ocbackup list\"")
+	case errors.As(err, &ambiguous):
+		return fail.Wrap(fail.Usage, err, "", "give more of the id")
+	case errors.As(err, &several):
+		return fail.Wrap(fail.Usage, err, "", "choose one with --instance NAME, or name a set")
+	}
+	return err
+}
+
 // SetOf returns the id of the set that a snapshot belongs to, "" for none.
 func SetOf(s repo.Snapshot) string {
 	if id := tagged(s.Tags, "set"); setID.MatchString(id) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -85,10 +86,15 @@ func List(ctx context.Context, r *repo.Repo, cacheDir string) ([]Set, error) {
 		return nil, err
 	}
 	sets, readErr := FromSnapshots(ctx, r, snaps, cacheDir)
-	return sets, errors.Join(err, readErr)
+	if readErr != nil {
+		return nil, readErr
+	}
+	return sets, err
 }
 
-// FromSnapshots is List for a caller that has the repository's snapshots already.
+// FromSnapshots is List for a caller that has the repository's snapshots already. A
+// manifest that is damaged is its set's Err; one that can't be read right now (a
+// lock, the network) is an error.
 func FromSnapshots(ctx context.Context, r *repo.Repo, snaps []repo.Snapshot, cacheDir string) ([]Set, error) {
 	byID := map[string]repo.Snapshot{}
 	var sets []Set
@@ -104,11 +110,15 @@ func FromSnapshots(ctx context.Context, r *repo.Repo, snaps []repo.Snapshot, cac
 	for i := range sets {
 		g.Go(func() error {
 			s := &sets[i]
-			s.Manifest, s.Err = read(gctx, r, s.Snapshot, cacheDir)
+			var err error
+			s.Manifest, s.Err, err = read(gctx, r, s.Snapshot, cacheDir)
 			if s.Manifest != nil && s.Manifest.Set != s.ID {
 				s.Err = fmt.Errorf("the manifest is damaged: it names set %s", s.Manifest.Set)
 			}
-			return gctx.Err()
+			if err != nil {
+				return fmt.Errorf("read the manifest of set %s: %w", s.ID, err)
+			}
+			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -133,9 +143,8 @@ func FromSnapshots(ctx context.Context, r *repo.Repo, snaps []repo.Snapshot, cac
 const Latest = "latest"
 
 // Find returns the set that id names: "latest" (or ""), an id, or a prefix of one
-// that only one set has. Its error is a *NotFoundError or an *AmbiguousError when
-// it is not the repository's. Damaged snapshots elsewhere do not keep it from being
-// found.
+// that only one set has. Its error is that of Pick, when it is not the repository's.
+// Damaged snapshots elsewhere do not keep it from being found.
 func Find(ctx context.Context, r *repo.Repo, cacheDir, id string) (*Set, error) {
 	sets, err := List(ctx, r, cacheDir)
 	var damaged *repo.DamagedSnapshotsError
@@ -147,8 +156,14 @@ func Find(ctx context.Context, r *repo.Repo, cacheDir, id string) (*Set, error) 
 
 // Pick is Find for a caller that has the sets already. "latest" is the newest set
 // that is full, undamaged and complete; among the sets of several instances it
-// means nothing, unless instance names one.
+// means nothing, unless instance names one. Its error is a *NotFoundError, an
+// *AmbiguousError or an *InstancesError, and carries fail.Usage and what to do.
 func Pick(sets []Set, id, instance string) (*Set, error) {
+	s, err := pick(sets, id, instance)
+	return s, Failure(err)
+}
+
+func pick(sets []Set, id, instance string) (*Set, error) {
 	if id == "" || id == Latest {
 		if names := instances(sets); instance == "" && len(names) > 1 {
 			return nil, &InstancesError{Names: names}
@@ -204,26 +219,30 @@ func Decode(data []byte) (*Manifest, error) {
 	return &m, nil
 }
 
-// read returns the manifest of a snapshot, from the cache where it is there and sound.
-func read(ctx context.Context, r *repo.Repo, snapshot, cacheDir string) (*Manifest, error) {
+// read returns the manifest of a snapshot, from the cache where it is there and
+// sound; or what damage keeps it from being read; or why it can't be read right now.
+func read(ctx context.Context, r *repo.Repo, snapshot, cacheDir string) (m *Manifest, damage, err error) {
 	cached := ""
 	if cacheDir != "" {
 		cached = filepath.Join(cacheDir, "manifests", snapshot+".json")
 		if data, err := os.ReadFile(cached); err == nil {
 			if m, err := Decode(data); err == nil {
-				return m, nil
+				return m, nil, nil
 			}
 		}
 	}
 	var b bytes.Buffer
 	if err := r.Dump(ctx, snapshot, "/"+dir+"/"+FileName, &b); err != nil {
-		return nil, fmt.Errorf("the manifest can't be read: %w", err)
+		if errors.Is(err, repo.ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("the manifest can't be read: %w", err), nil
+		}
+		return nil, nil, err
 	}
-	m, err := Decode(b.Bytes())
-	if err == nil && cached != "" {
+	m, damage = Decode(b.Bytes())
+	if damage == nil && cached != "" {
 		remember(cached, b.Bytes())
 	}
-	return m, err
+	return m, damage, nil
 }
 
 // remember puts a manifest into the cache. It is a convenience: failing to is no error.

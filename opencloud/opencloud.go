@@ -23,6 +23,10 @@ const (
 // they are shown. Extra is not among them: it depends on the admin.
 var Components = []Component{Config, System, Metadata, Blobs, Search, Binary}
 
+// ConfigFile is the file in the configuration directory that holds the server's
+// secrets. A server that is started without it makes new ones.
+const ConfigFile = "opencloud.yaml"
+
 // Driver is a storage driver of OpenCloud's storage-users service
 // (STORAGE_USERS_DRIVER).
 type Driver string

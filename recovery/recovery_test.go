@@ -190,8 +190,8 @@ func TestInstanceThatEndsAgain(t *testing.T) {
 	i.server.Control.Status = []string{"/bin/sh", "-c", "cd " + i.dir + "; test -e running || exit 3; rm running"}
 	i.journal(t, guard.Journal{WasRunning: true})
 	i.fails(t, Options{}, "ended again")
-	if n := i.lines(t, "starts"); n != tries {
-		t.Errorf("%d starts, want %d", n, tries)
+	if n := i.lines(t, "starts"); n != control.StartTries {
+		t.Errorf("%d starts, want %d", n, control.StartTries)
 	}
 }
 

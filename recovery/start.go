@@ -27,14 +27,9 @@ type Took struct {
 	Ready time.Duration // from then until it could be used
 }
 
-const (
-	// tries is how often an instance is started that runs and then ends before it
-	// is ready.
-	tries = 2
-	// lookEvery is how often it is looked whether an instance that is waited for is
-	// still running.
-	lookEvery = time.Second
-)
+// lookEvery is how often it is looked whether an instance that is waited for is
+// still running.
+const lookEvery = time.Second
 
 // errEnded says that an instance ended after it had been started.
 var errEnded = errors.New("it ended again before it was ready")
@@ -86,7 +81,7 @@ func start(ctx context.Context, c control.Controller, s Server, also []string, u
 		update("waiting until OpenCloud is ready")
 		err := waitReady(ctx, c, s, update)
 		took.Ready += time.Since(begun)
-		if err == nil || !errors.Is(err, errEnded) || try == tries {
+		if err == nil || !errors.Is(err, errEnded) || try == control.StartTries {
 			return took, err
 		}
 	}

@@ -16,6 +16,7 @@ var (
 	ErrWrongPassword = errors.New("wrong password for the repository")
 	ErrLocked        = errors.New("the repository is locked by another process")
 	ErrExists        = errors.New("there is a restic repository at this location already")
+	ErrDamaged       = errors.New("the data in the repository are damaged")
 	ErrUnreachable   = errors.New("the repository cannot be reached")
 	ErrNoPassword    = errors.New("no password is given for the repository (a password file or command, or RESTIC_PASSWORD_FILE)")
 )
@@ -118,6 +119,7 @@ func (l *itemList) add(path, err string) {
 
 // restic's exit codes (doc/075_scripting.rst).
 const (
+	exitFatal         = 1
 	exitIncomplete    = 3
 	exitNoRepository  = 10
 	exitLocked        = 11
@@ -147,8 +149,20 @@ func (r *Repo) explain(x *proc.ExitError, words string) error {
 		strings.Contains(words, "create repository at"):
 		return unreachable(at, words)
 	}
-	return &proc.ExitError{Name: x.Name, Code: x.Code, Signal: x.Signal, Stderr: words}
+	exit := &proc.ExitError{Name: x.Name, Code: x.Code, Signal: x.Signal, Stderr: words}
+	if x.Signal == 0 && x.Code == exitFatal && damageText.MatchString(words) {
+		return fmt.Errorf("%w: %w", ErrDamaged, exit)
+	}
+	return exit
 }
+
+// damageText is how restic says that what it reads is not what was stored, or gone
+// (internal/repository: checks of packs, blobs, indexes, trees; the backends' words
+// for a file that is not there).
+var damageText = regexp.MustCompile(`ciphertext verification failed|invalid data returned|returned invalid hash|file is too short|` +
+	`plaintext is too short|blob .*not found|id [0-9a-f]{64} not found in repository|not found in (?:the )?index|hash does not match|` +
+	`invalid input: magic number mismatch|tree nodes? (?:is|are) not ordered|invalid character|unexpected end of JSON input|` +
+	`<(?:data|index|snapshot)/[0-9a-f]+>\)?:.*(?:no such file or directory|does not exist|[Nn]ot ?[Ff]ound|NoSuchKey|\(404\))`)
 
 func unreachable(at, why string) error { return fmt.Errorf("%w: %s: %s", ErrUnreachable, at, why) }
 

@@ -11,7 +11,6 @@ import (
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/index"
-	"github.com/ocbackup/ocbackup/proc"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
 )
@@ -147,12 +146,12 @@ func (r *run) reloadUnits(ctx context.Context) {
 	if r.cfg.Control.Type != "systemd" || !slices.ContainsFunc(r.items, func(it *item) bool { return it.Name == "deployment" }) {
 		return
 	}
-	if _, err := proc.Output(ctx, "systemctl", "daemon-reload"); err != nil {
-		r.note("systemd did not read its units again: " + err.Error())
+	if err := control.ReloadUnits(ctx); err != nil {
+		r.note("Units: " + err.Error())
 	}
 	if r.done && r.set.Manifest.UnitEnabled && r.before.State == control.Absent {
-		if _, err := proc.Output(ctx, "systemctl", "enable", r.cfg.Control.Unit); err != nil {
-			r.note("Unit " + r.cfg.Control.Unit + " could not be enabled: " + err.Error())
+		if err := control.EnableUnit(ctx, r.cfg.Control); err != nil {
+			r.note("OpenCloud does not start at boot: " + err.Error())
 		}
 	}
 }

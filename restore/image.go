@@ -8,7 +8,6 @@ import (
 
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
-	"github.com/ocbackup/ocbackup/proc"
 	"github.com/ocbackup/ocbackup/progress"
 )
 
@@ -19,27 +18,12 @@ func (r *run) loadImage(ctx context.Context, step progress.Step) error {
 	if m.Image == nil || r.before.State != control.Absent {
 		return nil
 	}
-	var engine string
-	switch c := r.cfg.Control; c.Type {
-	case "compose", "docker":
-		engine = "docker"
-	case "podman":
-		engine = "podman"
-	default:
-		return nil
+	has, err := control.HasImage(ctx, r.cfg.Control, m.Image.Ref)
+	if has || ctx.Err() != nil {
+		return ctx.Err()
 	}
-	if r.cfg.Control.Engine != "" {
-		engine = r.cfg.Control.Engine
-	}
-	var env []string
-	if h := r.cfg.Control.EngineHost; h != "" {
-		env = []string{"DOCKER_HOST=" + h}
-	}
-	has := func() bool {
-		_, err := proc.Run(ctx, proc.Cmd{Name: engine, Args: []string{"image", "inspect", m.Image.Ref}, Env: env})
-		return err == nil
-	}
-	if has() {
+	if err != nil {
+		r.note("Whether image " + m.Image.Ref + " is on this host could not be found out: " + err.Error())
 		return nil
 	}
 	for _, x := range m.Roots {
@@ -55,15 +39,16 @@ func (r *run) loadImage(ctx context.Context, step progress.Step) error {
 			_ = out.CloseWithError(err) // never fails
 			dumped <- err
 		}()
-		_, err := proc.Run(ctx, proc.Cmd{Name: engine, Args: []string{"load"}, Env: env, Stdin: in})
+		err := control.LoadImage(ctx, r.cfg.Control, in)
 		_ = in.Close() // never fails; ends the dump when load did not read all
 		if err = errors.Join(err, <-dumped); err != nil {
 			r.note("Image " + m.Image.Ref + " could not be loaded: " + err.Error())
 			return ctx.Err()
 		}
 		r.note("Image " + m.Image.Ref + " was loaded from the set.")
+		has = true
 	}
-	if !has() {
+	if !has {
 		r.note("Image " + m.Image.Ref + " is not on this host; the engine has to pull it.")
 	}
 	return nil

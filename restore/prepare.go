@@ -93,18 +93,9 @@ func (r *run) findSet(ctx context.Context) error {
 	}
 	set, err := manifest.Find(ctx, r.Repo, r.cacheDir(), r.Set)
 	r.cfg = nil
-	var (
-		unknown   *manifest.NotFoundError
-		ambiguous *manifest.AmbiguousError
-		several   *manifest.InstancesError
-	)
 	switch {
-	case errors.As(err, &unknown):
-		return fail.Wrap(fail.Usage, err, "", "see \"ocbackup list\"")
-	case errors.As(err, &ambiguous):
-		return fail.Wrap(fail.Usage, err, "", "give more of the id")
-	case errors.As(err, &several):
-		return fail.Wrap(fail.Usage, err, "", "choose one with --instance NAME, or name a set")
+	case fail.CodeOf(err) == fail.Usage: // there is no such set
+		return err
 	case err != nil:
 		return r.Repo.Failure(err, "find the set")
 	case set.Err != nil:

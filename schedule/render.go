@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -133,17 +134,11 @@ func managers(c control.Config) []string {
 }
 
 // stopSeconds is how long bringing OpenCloud back may take: a stop that is under
-// way, two starts, and until it is ready; and a while on top.
+// way, the starts, and until it is ready; and a while on top.
 func stopSeconds(c *config.Config) int {
-	or := func(d, def time.Duration) time.Duration {
-		if d > 0 {
-			return d
-		}
-		return def
-	}
-	all := or(c.Control.StopTimeout, control.DefaultStopTimeout) + 2*or(c.Control.StartTimeout, control.DefaultStartTimeout) +
-		or(c.Ready.Timeout, readiness.DefaultTimeout) + time.Minute
-	return int(all.Seconds())
+	stop, start := c.Control.Budget()
+	ready := cmp.Or(c.Ready.Timeout, readiness.DefaultTimeout)
+	return int((stop + start + control.StartTries*ready + time.Minute).Seconds())
 }
 
 func render(name string, data any) (string, error) {

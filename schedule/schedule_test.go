@@ -155,7 +155,7 @@ func TestUnits(t *testing.T) {
 	}{
 		{"systemd", "-backup.service", []string{
 			"StateDirectory=ocbackup/cloud.example.com\n", "ReadWritePaths=/srv/backup\n", "After=network-online.target opencloud.service\n",
-			"CAP_SETUID", "KillMode=mixed", "RestrictNamespaces=yes", "ExecStopPost=", "Wants=ocbackup-cloud.example.com-recover.service\n", "TimeoutStopSec=420\n",
+			"CAP_SETUID", "KillMode=mixed", "RestrictNamespaces=yes", "ExecStopPost=", "Wants=ocbackup-cloud.example.com-recover.service\n", "TimeoutStopSec=720\n",
 		}, []string{"CAP_SYS_ADMIN", "MemoryMax"}},
 		{"systemd", "-recover.service", []string{"ConditionPathExists=/var/lib/ocbackup/cloud.example.com/journal.json\n", "WantedBy=multi-user.target"}, []string{"\nProtectSystem="}},
 		{"systemd", "-backup.timer", []string{"OnCalendar=*-*-* 02:15\n", "RandomizedDelaySec=15min\n", "Persistent=true\n"}, nil},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/dustin/go-humanize"
@@ -59,8 +60,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	for i := range sets {
-		sr := verifySet(ctx, o.Repo, &sets[i], step)
-		if err := context.Cause(ctx); err != nil {
+		sr, err := verifySet(ctx, o.Repo, &sets[i], step)
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
 			step.Fail(err)
 			return nil, err
 		}
@@ -119,13 +123,14 @@ func choose(ctx context.Context, o Options, rep *Report) ([]manifest.Set, error)
 	return []manifest.Set{*s}, nil
 }
 
-// verifySet holds what a manifest says against what the repository has.
-func verifySet(ctx context.Context, r *repo.Repo, s *manifest.Set, step progress.Step) SetReport {
+// verifySet holds what a manifest says against what the repository has. Its error
+// says that this can't be told right now.
+func verifySet(ctx context.Context, r *repo.Repo, s *manifest.Set, step progress.Step) (SetReport, error) {
 	rep := SetReport{Set: s.ID}
 	found := func(format string, args ...any) { rep.Findings = append(rep.Findings, fmt.Sprintf(format, args...)) }
 	if s.Err != nil {
 		found("%v", s.Err)
-		return rep
+		return rep, nil
 	}
 	rep.Full = s.Manifest.Full
 	for _, name := range s.Missing {
@@ -147,13 +152,15 @@ func verifySet(ctx context.Context, r *repo.Repo, s *manifest.Set, step progress
 		rep.Files += files
 		rep.Bytes += bytes
 		switch {
-		case err != nil:
+		case errors.Is(err, repo.ErrDamaged), errors.Is(err, fs.ErrNotExist):
 			found("root %s: its file list can't be read: %v", root.Name, err)
+		case err != nil:
+			return rep, r.Failure(err, "read the file list of root "+root.Name)
 		case files != root.Files:
 			found("root %s: %d files were stored, the repository has %d", root.Name, root.Files, files)
 		case root.Has(opencloud.Config) && root.Name == "config" && files == 0:
 			found("root config: it is empty, without opencloud.yaml")
 		}
 	}
-	return rep
+	return rep, nil
 }

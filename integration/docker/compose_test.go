@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ocbackup/ocbackup/integration/env"
 )
@@ -162,7 +163,7 @@ func TestComposeFaults(t *testing.T) {
 		if r.Code != -1 {
 			t.Fatalf("exit code %d\n%s", r.Code, r.Stderr)
 		}
-		env.Eventually(t, 60e9, "the guard is done", func() bool {
+		env.Eventually(t, time.Minute, "the guard is done", func() bool {
 			_, err := os.Stat(p.path("state/journal.json"))
 			return err != nil
 		})

@@ -201,9 +201,11 @@ func (p *project) bare(t *testing.T, args ...string) (r env.Result, etc string) 
 			t.Fatal(err)
 		}
 	}
-	return env.Exec(ctx, p.Env(), "unshare", append([]string{"-m", "sh", "-c",
+	return env.Exec(ctx, p.Env(), "unshare", append([]string{
+		"-m", "sh", "-c",
 		`mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/up,workdir=$0/work" /etc && rm -rf /etc/ocbackup && exec "$@"`, etc,
-		env.Ocbackup(t)}, args...)...), filepath.Join(etc, "up/ocbackup")
+		env.Ocbackup(t),
+	}, args...)...), filepath.Join(etc, "up/ocbackup")
 }
 
 func wants(t *testing.T, r env.Result, code int, says ...string) {

@@ -46,7 +46,8 @@ type Config struct {
 	Exec   []string `toml:"exec,omitempty" json:"exec,omitempty"`
 
 	// AlsoStop names further units or compose services that are stopped before and
-	// started after OpenCloud (those among them that were running).
+	// started after OpenCloud (those among them that were running). Units that systemd
+	// stops along with OpenCloud's need not be named.
 	AlsoStop []string `toml:"also_stop,omitempty" json:"also_stop,omitempty"`
 
 	StopTimeout  time.Duration `toml:"stop_timeout,omitempty" json:"stop_timeout,omitempty"`   // default 60 s
@@ -69,15 +70,24 @@ const (
 // Status is what the manager says about an instance at one moment.
 type Status struct {
 	State State
-	// Stamp changes whenever the instance is started. It is opaque, and empty when
-	// the manager knows none.
+	// Stamp changes whenever the instance is started. It is opaque. It is empty when
+	// the manager knows none, and may become so while the instance is stopped:
+	// systemd forgets a unit that nothing refers to. StartedSince compares.
 	Stamp string
 	// PID is the main process on this host, 0 when there is none or it is not known.
 	PID int
-	// Also lists those of AlsoStop that are running.
+	// Also lists what else Stop stops and Start has to be given to start: those of
+	// AlsoStop that are running, and active units that systemd stops along with them
+	// (Requires=, BindsTo=, PartOf= and their like).
 	Also []string
 	// Detail is the manager's own word for the state ("active (running)", "exited (0)").
 	Detail string
+}
+
+// StartedSince tells whether the instance was started after before was seen. A stamp
+// where there was none is a start, too; one that is gone is none.
+func (s Status) StartedSince(before Status) bool {
+	return s.Stamp != "" && s.Stamp != before.Stamp
 }
 
 // Controller stops and starts one instance.
@@ -86,14 +96,14 @@ type Controller interface {
 	String() string
 	// Status asks the manager. An absent instance is a state, not an error.
 	Status(ctx context.Context) (Status, error)
-	// Stop stops the instance (AlsoStop first) and returns once the manager says
+	// Stop stops the instance (what Status.Also lists first) and returns once the manager says
 	// that it is stopped and none of its processes is left. A stopped instance is
 	// no error. A *TimeoutError says that it is still there after StopTimeout, a
 	// *KilledError that it is stopped, but was killed. What has begun to stop is seen
 	// through when ctx is cancelled: it would stop anyway, perhaps after the start
 	// that is to undo it.
 	Stop(ctx context.Context) error
-	// Start starts the instance, then those of AlsoStop that are listed in also. A
+	// Start starts the instance, then what also lists (of a Status before the stop). A
 	// running instance is no error; one whose stop is still under way is waited for,
 	// as far as the manager tells. It returns once the manager says that it runs;
 	// readiness is another matter (package readiness). A *TimeoutError says that it

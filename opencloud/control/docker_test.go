@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -220,8 +219,17 @@ func TestImage(t *testing.T) {
 	if _, err := proc.Run(t.Context(), proc.Cmd{Name: img.Save[0], Args: img.Save[1:], Env: img.Env, Stdout: &tar}); err != nil || tar.Len() < 1<<20 {
 		t.Fatalf("%d bytes saved, %v", tar.Len(), err)
 	}
-	if _, err := proc.Run(t.Context(), proc.Cmd{Name: img.Load[0], Args: img.Load[1:], Env: img.Env, Stdin: &tar, Stdout: io.Discard}); err != nil {
+	cfg := Config{Type: "docker", EngineHost: h.Host}
+	if err := LoadImage(t.Context(), cfg, &tar); err != nil {
 		t.Fatal(err)
+	}
+	for ref, want := range map[string]bool{name: true, "opencloud-test/no-such:1": false} {
+		if has, err := HasImage(t.Context(), cfg, ref); err != nil || has != want {
+			t.Errorf("has %s: %v, %v", ref, has, err)
+		}
+	}
+	if has, err := HasImage(t.Context(), Config{Type: "systemd"}, name); err != nil || !has {
+		t.Errorf("an instance without images: %v, %v", has, err)
 	}
 
 	// The name stands for another image now: what runs must be saved, not that.

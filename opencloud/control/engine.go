@@ -185,8 +185,6 @@ const exitKilled = 137
 
 // start starts one container and waits until it runs.
 func (e engine) start(parent context.Context, what string, c container, cfg Config) error {
-	ctx, cancel := context.WithTimeout(parent, cfg.StartTimeout)
-	defer cancel()
 	state, detail := c.state()
 	if state == Running {
 		stopped, err := e.finishStop(parent, c, cfg.StopTimeout)
@@ -197,6 +195,8 @@ func (e engine) start(parent context.Context, what string, c container, cfg Conf
 			return nil
 		}
 	}
+	ctx, cancel := context.WithTimeout(parent, cfg.StartTimeout)
+	defer cancel()
 	_, err := e.run(ctx, "start", c.ID)
 	if err == nil {
 		err = await(ctx, func(ctx context.Context) (bool, error) {

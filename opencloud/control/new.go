@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -22,12 +23,7 @@ func New(cfg Config) (Controller, error) {
 	if cfg.StartTimeout < 0 {
 		return nil, wrong("start_timeout", "must not be negative")
 	}
-	if cfg.StopTimeout == 0 {
-		cfg.StopTimeout = DefaultStopTimeout
-	}
-	if cfg.StartTimeout == 0 {
-		cfg.StartTimeout = DefaultStartTimeout
-	}
+	cfg.setDefaults()
 	switch cfg.Type {
 	case "systemd":
 		return newSystemd(cfg)
@@ -43,6 +39,12 @@ func New(cfg Config) (Controller, error) {
 		return nil, wrong("type", "is missing: one of "+strings.Join(Types, ", "))
 	}
 	return nil, wrong("type", "is "+quote(cfg.Type)+": it must be one of "+strings.Join(Types, ", "))
+}
+
+// setDefaults sets the time-outs that are not configured.
+func (c *Config) setDefaults() {
+	c.StopTimeout = cmp.Or(c.StopTimeout, DefaultStopTimeout)
+	c.StartTimeout = cmp.Or(c.StartTimeout, DefaultStartTimeout)
 }
 
 // wrong is an error about one key of the [control] table.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ocbackup/ocbackup/fail"
 )
@@ -78,5 +79,15 @@ func TestNone(t *testing.T) {
 	}
 	if _, err := Version(t.Context(), c); !errors.Is(err, ErrNoExec) {
 		t.Errorf("version: %v", err)
+	}
+}
+
+func TestBudget(t *testing.T) {
+	stop, start := Config{StopTimeout: time.Minute, StartTimeout: 2 * time.Minute, AlsoStop: []string{"a", "b"}}.Budget()
+	if stop < 3*time.Minute || start < stop+2*3*2*time.Minute {
+		t.Errorf("stop %s, start %s", stop, start)
+	}
+	if stop, start := (Config{}).Budget(); stop < DefaultStopTimeout || start < 2*DefaultStartTimeout {
+		t.Errorf("without configuration: stop %s, start %s", stop, start)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,7 +41,16 @@ func systemctl(ctx context.Context, args ...string) (string, error) {
 type unit map[string]string
 
 // shown are the properties that a unit is asked for.
-const shown = "Id,LoadState,ActiveState,SubState,Result,MainPID,InvocationID,ActiveEnterTimestampMonotonic,ControlGroup"
+const shown = "Id,LoadState,ActiveState,SubState,Result,MainPID,InvocationID,ActiveEnterTimestampMonotonic,ControlGroup," +
+	"RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo"
+
+// stopsAlong are the properties that list which units are stopped with a unit:
+// the reverse of Requires=, Requisite=, BindsTo= and PartOf=, and StopPropagatedFrom=.
+var stopsAlong = []string{"RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"}
+
+// restartable are the kinds of units that may be started again alone. A target is
+// not: it would pull in what the admin has stopped. Mounts are none of our business.
+var restartable = []string{".service", ".socket", ".timer", ".path"}
 
 // show asks for units, in the given order. A unit that does not exist is one
 // with the LoadState "not-found".
@@ -98,8 +109,55 @@ func (u unit) stamp() string {
 	return u["InvocationID"] + "@" + u["ActiveEnterTimestampMonotonic"]
 }
 
+// active tells whether the unit runs, or is on its way up or down.
+func (u unit) active() bool {
+	state, _ := u.state()
+	return state == Running || state == Changing
+}
+
+// dependents finds what systemd stops along with those of units that are active,
+// and would not start again with them: the nearest come first. ocbackup's own units
+// are left out.
+func (s *systemd) dependents(ctx context.Context, units []unit) ([]unit, error) {
+	seen := map[string]bool{}
+	for _, u := range units {
+		seen[u["Id"]] = true
+	}
+	var found []unit
+	for len(units) > 0 {
+		var names []string
+		for _, u := range units {
+			for _, property := range stopsAlong {
+				for name := range strings.FieldsSeq(u[property]) {
+					if u.active() && !seen[name] && !strings.HasPrefix(name, "ocbackup-") {
+						seen[name] = true
+						names = append(names, name)
+					}
+				}
+			}
+		}
+		if units = nil; len(names) == 0 {
+			break
+		}
+		var err error
+		if units, err = s.show(ctx, names...); err != nil {
+			return nil, err
+		}
+		for _, u := range units {
+			if u.active() && slices.Contains(restartable, path.Ext(u["Id"])) {
+				found = append(found, u)
+			}
+		}
+	}
+	return found, nil
+}
+
 func (s *systemd) Status(ctx context.Context) (Status, error) {
 	units, err := s.show(ctx, append([]string{s.cfg.Unit}, s.cfg.AlsoStop...)...)
+	if err != nil {
+		return Status{}, err
+	}
+	along, err := s.dependents(ctx, units)
 	if err != nil {
 		return Status{}, err
 	}
@@ -108,9 +166,12 @@ func (s *systemd) Status(ctx context.Context) (Status, error) {
 	st.Stamp = units[0].stamp()
 	st.PID, _ = strconv.Atoi(units[0]["MainPID"])
 	for i, u := range units[1:] {
-		if state, _ := u.state(); state == Running || state == Changing {
+		if u.active() {
 			st.Also = append(st.Also, s.cfg.AlsoStop[i])
 		}
+	}
+	for _, u := range along {
+		st.Also = append(st.Also, u["Id"])
 	}
 	return st, nil
 }
@@ -121,8 +182,15 @@ func (s *systemd) Stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	along, err := s.dependents(ctx, units)
+	if err != nil {
+		return err
+	}
+	for _, u := range along {
+		units, names = append([]unit{u}, units...), append([]string{u["Id"]}, names...)
+	}
 	for i, u := range units {
-		if state, detail := u.state(); (state == Running || state == Changing) && u["LoadState"] != "loaded" {
+		if _, detail := u.state(); u.active() && u["LoadState"] != "loaded" {
 			return fail.Wrap(fail.Failed, fmt.Errorf("it is %s: it could not be started again", detail),
 				"stop systemd unit "+names[i], "systemctl unmask "+names[i]+", or mend its unit file and run systemctl daemon-reload")
 		}

@@ -23,7 +23,7 @@ while [ "$1" != -- ]; do case $1 in --property=*) property=${1#*=};; --value) va
 for unit; do
 	if [ "$value" ]; then cat "$FAKE/$unit.$property" 2>/dev/null; echo; continue; fi
 	case $cmd in
-	show) cat "$FAKE/$unit" 2>/dev/null || printf 'LoadState=not-found\nActiveState=inactive\nSubState=dead\nInvocationID=\nActiveEnterTimestampMonotonic=0\n'; echo ;;
+	show) echo "Id=$unit"; cat "$FAKE/$unit" 2>/dev/null || printf 'LoadState=not-found\nActiveState=inactive\nSubState=dead\nInvocationID=\nActiveEnterTimestampMonotonic=0\n'; echo ;;
 	*) [ ! -e "$FAKE/$unit.$cmd" ] || . "$FAKE/$unit.$cmd" ;;
 	esac
 done
@@ -119,6 +119,52 @@ func TestSystemdStopsAndStartsInOrder(t *testing.T) {
 		"systemctl stop --no-ask-password -- db", "systemctl stop --no-ask-password -- oc",
 		"systemctl start --no-ask-password -- oc", "systemctl start --no-ask-password -- db",
 	})
+}
+
+// What systemd stops along with the unit is stopped first, and can be started again.
+func TestSystemdDependents(t *testing.T) {
+	f := units(t)
+	f.put("oc", running+"RequiredBy=web.service multi-user.target idle.service ocbackup-x-backup.service\nConsistsOf=app.socket srv-data.mount\n")
+	f.put("web.service", running+"BoundBy=proxy.service oc\n")
+	f.put("idle.service", dead+"BoundBy=never-asked.service\n")
+	f.put("multi-user.target", running+"ConsistsOf=job.timer\n")
+	for _, name := range []string{"app.socket", "srv-data.mount", "proxy.service", "job.timer", "ocbackup-x-backup.service"} {
+		f.put(name, running)
+	}
+	want := []string{"web.service", "app.socket", "proxy.service", "job.timer"}
+	for _, name := range want {
+		f.put(name+".stop", `cp "$FAKE/dead" "$FAKE/$unit"`)
+	}
+	c := must(t, Config{Type: "systemd", Unit: "oc"})
+	equal(t, "also", status(t, c, Running).Also, want)
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "stops", f.calls("systemctl stop"), []string{
+		"systemctl stop --no-ask-password -- job.timer", "systemctl stop --no-ask-password -- proxy.service",
+		"systemctl stop --no-ask-password -- app.socket", "systemctl stop --no-ask-password -- web.service",
+		"systemctl stop --no-ask-password -- oc",
+	})
+	if also := status(t, c, Stopped).Also; len(also) > 0 {
+		t.Errorf("also %q of a stopped unit", also)
+	}
+
+	f.put("oc", running+"RequiredBy=web.service\n")
+	f.put("web.service", strings.Replace(running, "loaded", "masked", 1))
+	if err := c.Stop(t.Context()); err == nil || !strings.Contains(err.Error(), "web.service") {
+		t.Errorf("a dependent that could not be started again: %v", err)
+	}
+}
+
+func TestStartedSince(t *testing.T) {
+	for _, tt := range []struct {
+		before, now string
+		want        bool
+	}{{"", "", false}, {"a", "a", false}, {"a", "b", true}, {"", "a", true}, {"a", "", false}} {
+		if got := (Status{Stamp: tt.now}).StartedSince(Status{Stamp: tt.before}); got != tt.want {
+			t.Errorf("from %q to %q: %v", tt.before, tt.now, got)
+		}
+	}
 }
 
 func TestSystemdStopWaitsForTheLastProcess(t *testing.T) {

@@ -14,6 +14,21 @@ const (
 	slack = 15 * time.Second
 )
 
+// StartTries is how often an instance is started that runs and then ends before it
+// is ready.
+const StartTries = 2
+
+// Budget is how long Stop may take at the most, and all the starts of bringing the
+// instance back: of each service, with a stop that is still under way. Until it is
+// ready takes longer (readiness.Config.Timeout, for each of StartTries).
+func (c Config) Budget() (stop, start time.Duration) {
+	c.setDefaults()
+	services := time.Duration(1 + len(c.AlsoStop))
+	stop = services * (c.StopTimeout + slack)
+	start = StartTries*services*(c.StartTimeout+slack) + stop
+	return stop, start
+}
+
 // KilledError says that an instance is stopped, but did not end by itself: its
 // manager killed it. What it was writing may be half-written.
 type KilledError struct {
