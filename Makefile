@@ -15,7 +15,6 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## back up, list, verify, wipe, restore and compare a recorded server, here and now
-	@tools/restic.sh
 	@tools/demo.sh
 
 build: ## bin/ocbackup

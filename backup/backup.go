@@ -134,6 +134,7 @@ type run struct {
 
 	// hot
 	version string
+	counted uint64 // bytes in all roots
 	image   *control.Image
 	seeded  map[string]uint64 // what the seed of a root added to the repository
 

@@ -77,8 +77,10 @@ func (r *run) arm() (*guard.Guard, error) {
 		Written: time.Now(), WasRunning: true, Also: r.before.Also, Server: server,
 	}
 	if d := r.Config.Backup.MaxDowntime; d > 0 {
-		// Later than our own deadline by all that bringing back may take.
-		j.Deadline = time.Now().Add(d + r.backTimeout())
+		// Later than our own deadline by a stop that is seen through, and by all that
+		// bringing back may take.
+		stop, _ := r.Config.Control.Budget()
+		j.Deadline = time.Now().Add(d + stop + r.backTimeout())
 	}
 	if err := guard.Write(r.Config.StateDir, j); err != nil {
 		return nil, fail.Wrap(fail.Failed, err, "write the journal", "check the state directory (state_dir)")
@@ -156,7 +158,7 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 	if err != nil {
 		return err
 	}
-	if now.Stamp != after.Stamp && now.Stamp != "" { // a manager may forget a stamp, but not make one up
+	if now.StartedSince(after) {
 
 		return fail.Wrap(fail.Failed, fmt.Errorf("%w (%s, %s)", errStarted, r.ctl, now.Detail), "the run is void",
 			"find out what started it: a restart policy, a watchdog, a person")
@@ -287,5 +289,6 @@ func serverOf(c *config.Config) recovery.Server {
 
 // backTimeout is how long bringing back may take at the most.
 func (r *run) backTimeout() time.Duration {
-	return 2*r.Config.Control.StartTimeout + r.Config.Ready.Timeout
+	_, start := r.Config.Control.Budget()
+	return start + control.StartTries*r.Config.Ready.Timeout
 }

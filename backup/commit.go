@@ -11,10 +11,10 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/ocbackup/ocbackup/atomicfile"
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fault"
 	"github.com/ocbackup/ocbackup/manifest"
-	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
@@ -102,59 +102,5 @@ func (r *run) record() error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(r.Config.StateDir, "last-backup.json")
-	if err := os.WriteFile(path+".tmp", append(data, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
-}
-
-// Plan is what a run would do.
-type Plan struct {
-	Instance   string                `json:"instance"`
-	Driver     opencloud.Driver      `json:"driver"`
-	Control    string                `json:"control"`
-	State      string                `json:"state"` // of the instance now
-	Repository string                `json:"repository"`
-	Sets       int                   `json:"sets"`
-	Full       bool                  `json:"full"`
-	Components []opencloud.Component `json:"components"`
-	Roots      []PlannedRoot         `json:"roots"`
-	// NotProtected names what discovery saw and the set would not hold.
-	NotProtected []string `json:"not_protected,omitempty"`
-	Warnings     []string `json:"warnings,omitempty"`
-}
-
-// PlannedRoot is a root that a run would store.
-type PlannedRoot struct {
-	opencloud.Root
-	Command []string `json:"command,omitempty"`
-	Absent  bool     `json:"absent,omitempty"`
-	When    string   `json:"when"`  // hot, or cold
-	First   bool     `json:"first"` // nothing to compare with yet: all of it is read
-}
-
-// DryRun prepares a run, tells what it would do, and changes nothing.
-func DryRun(ctx context.Context, o Options) (*Plan, error) {
-	r := newRun(o)
-	step := o.Report.Step("prepare")
-	summary, err := r.prepare(ctx, step)
-	if err != nil {
-		step.Fail(err)
-		return nil, r.failure("prepare", err)
-	}
-	step.Done(summary)
-	p := &Plan{
-		Instance: r.Config.Name, Driver: r.Config.Layout.Driver, Control: r.ctl.String(), State: string(r.before.State),
-		Repository: r.Repo.Location(), Sets: len(r.history.sets), Full: r.full(), Components: r.components(),
-		NotProtected: r.notes, Warnings: r.warnings,
-	}
-	for _, x := range r.roots {
-		when := "cold"
-		if x.hotRoot() {
-			when = "hot"
-		}
-		p.Roots = append(p.Roots, PlannedRoot{Root: x.Root, Command: x.command, Absent: x.absent, When: when, First: x.parent == ""})
-	}
-	return p, nil
+	return atomicfile.Write(filepath.Join(r.Config.StateDir, "last-backup.json"), append(data, '\n'), 0o600)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -62,7 +64,12 @@ func (r *run) count(ctx context.Context, step progress.Step) (files uint64, err 
 			continue
 		}
 		step.Update("looking at " + x.Name)
-		sum, known, err := census.Count(ctx, x.real, x.Filter(), 0)
+		cache := filepath.Join(r.cacheDir(), "census-"+x.Name)
+		last, err := census.Load(cache) // without it, all is read anew
+		if err != nil {
+			last = nil
+		}
+		sum, known, err := last.Count(ctx, x.real, x.Filter(), 0)
 		var bad *census.UnreadableError
 		switch {
 		case errors.As(err, &bad):
@@ -79,7 +86,11 @@ func (r *run) count(ctx context.Context, step progress.Step) (files uint64, err 
 				"check users_root in [layout], and that the storage was not copied without its attributes")
 		}
 		x.known = known
+		if os.MkdirAll(r.cacheDir(), 0o700) == nil {
+			_ = known.Save(cache) // it makes the next run faster, no more
+		}
 		files += sum.Files
+		r.counted += sum.Bytes
 	}
 	if len(unreadable.Items) > 0 {
 		return 0, r.Repo.Failure(&unreadable, "look at the instance's files")

@@ -124,10 +124,12 @@ func (r *run) lookBack(ctx context.Context) error {
 			}
 		}
 		sets, err := manifest.FromSnapshots(ctx, r.Repo, its, r.cacheDir())
-		if err != nil {
-			return r.Repo.Failure(err, "read the newest manifest")
-		}
-		if len(sets) > 0 && sets[0].Manifest != nil {
+		switch {
+		case context.Cause(ctx) != nil:
+			return context.Cause(ctx)
+		case err != nil: // it only spares storing an image again
+			r.warn("the newest manifest could not be read: " + err.Error())
+		case len(sets) > 0 && sets[0].Manifest != nil:
 			r.last = sets[0].Manifest
 		}
 	}
@@ -212,6 +214,9 @@ func (r *run) findRoots() error {
 			missing = append(missing, err.Error())
 		}
 	}
+	if err := l.HasConfig(); r.wants(opencloud.Config) && err != nil {
+		missing = append(missing, err.Error()) // a set without them could not be restored
+	}
 	if len(missing) > 0 {
 		return fail.New(fail.Usage, strings.Join(missing, "\n"),
 			"mount or create what is missing, or correct [layout] in "+r.Config.Path)
@@ -264,9 +269,6 @@ func (x *root) look() error {
 		if err := opencloud.XattrSupport(real); err != nil {
 			return fmt.Errorf("root %s: %w", x.Name, err)
 		}
-	}
-	if _, err := os.Stat(filepath.Join(real, opencloud.ConfigFile)); x.Name == "config" && err != nil {
-		return fmt.Errorf("root %s: without %s the set could not be restored: %w", x.Name, opencloud.ConfigFile, err)
 	}
 	_, err = x.spec()
 	return err

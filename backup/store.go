@@ -25,7 +25,7 @@ const storers = 2
 func (r *run) storeRoots(ctx context.Context, step progress.Step) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(storers)
-	board := &board{step: step}
+	board := &board{step: step, total: r.counted}
 	for _, x := range largestFirst(r.roots) {
 		if x.absent || x.hotRoot() {
 			continue
@@ -51,7 +51,7 @@ func (r *run) store(ctx context.Context, x *root, tags []string, onProgress func
 		x.absent = true // an included folder that does not exist yet: no blob was ever written
 		return nil
 	}
-	spec.Tags, spec.Parent, spec.OnProgress = tags, x.parent, onProgress
+	spec.Tags, spec.Parent, spec.OnProgress, spec.NoScan = tags, x.parent, onProgress, true
 	sum, err := r.Repo.Backup(ctx, spec)
 	if err != nil {
 		return r.Repo.Failure(err, fmt.Sprintf("store %s (%s)", x.Name, x.Path))
@@ -139,9 +139,10 @@ func largestFirst(roots []*root) []*root {
 
 // board adds up the progress of roots that are stored at the same time.
 type board struct {
-	mu   sync.Mutex
-	step progress.Step
-	by   map[string]repo.Progress
+	mu    sync.Mutex
+	step  progress.Step
+	total uint64 // bytes of all roots, as the hot pass counted them
+	by    map[string]repo.Progress
 }
 
 func (b *board) set(root string, p repo.Progress) {
@@ -151,11 +152,10 @@ func (b *board) set(root string, p repo.Progress) {
 		b.by = map[string]repo.Progress{}
 	}
 	b.by[root] = p
-	var all repo.Progress
+	all := repo.Progress{BytesTotal: b.total}
 	for _, p := range b.by {
 		all.FilesDone += p.FilesDone
 		all.BytesDone += p.BytesDone
-		all.BytesTotal += p.BytesTotal
 	}
 	b.step.Update("storing " + root + ", " + soFar(all))
 }

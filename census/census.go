@@ -73,7 +73,14 @@ func (e *UnreadableError) Unwrap() []error {
 // The Known that it returns makes a later Recount cheap. A nil Filter takes all;
 // workers <= 0 means DefaultWorkers.
 func Count(ctx context.Context, root string, f Filter, workers int) (Sum, *Known, error) {
-	return walk(ctx, root, f, workers, nil, true)
+	return (*Known)(nil).Count(ctx, root, f, workers)
+}
+
+// Count is the function of that name, but trusts what k knows of inodes that have
+// not changed since (their ctime is the same), unless the caches turn out to be
+// cold. k may be nil.
+func (k *Known) Count(ctx context.Context, root string, f Filter, workers int) (Sum, *Known, error) {
+	return walk(ctx, root, f, workers, k, true)
 }
 
 // Recount is Count, but reads extended attributes and link targets only of those

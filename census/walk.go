@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,8 +31,10 @@ const (
 type walker struct {
 	root   string
 	filter Filter
-	known  *Known // what need not be read again
-	keep   bool   // whether to remember the inodes
+	known  *Known      // what need not be read again
+	keep   bool        // whether to remember the inodes
+	cold   atomic.Bool // the caches are: read everything
+	blocks int64       // blocksRead at the beginning
 
 	mu      sync.Mutex
 	wake    *sync.Cond
@@ -52,17 +55,18 @@ type worker struct {
 	*walker
 	*hasher
 	gather
-	sum    Sum
-	digest digest
-	now    time.Time // taken before the inodes at hand are looked at
-	path   []byte
-	dirs   []work // found, not yet queued
-	dirent []byte
+	sum     Sum
+	digest  digest
+	now     time.Time // taken before the inodes at hand are looked at
+	path    []byte
+	samples int    // known inodes so far
+	dirs    []work // found, not yet queued
+	dirent  []byte
 }
 
 func walk(ctx context.Context, root string, f Filter, workers int, known *Known, keep bool) (Sum, *Known, error) {
 	root = filepath.Clean(root)
-	w := &walker{root: root, filter: f, known: known, keep: keep}
+	w := &walker{root: root, filter: f, known: known, keep: keep, blocks: blocksRead()}
 	w.wake = sync.NewCond(&w.mu)
 	if workers <= 0 {
 		workers = DefaultWorkers()
@@ -204,8 +208,11 @@ func (k *worker) count(path string, st *unix.Stat_t) {
 	}
 	var hash digest
 	var xattrs uint32
-	if known, ok := k.known.find(st); ok {
+	if known, ok := k.trusted(path, st); ok {
 		hash, xattrs = known.hash, known.xattrs
+		if k.keep {
+			k.gather.add(st, hash, xattrs, k.now)
+		}
 	} else {
 		var err error
 		k.path = append(append(k.path[:0], path...), 0)
@@ -229,6 +236,48 @@ func (k *worker) count(path string, st *unix.Stat_t) {
 		k.sum.Bytes += uint64(st.Size)
 	}
 	k.sum.Files++
+}
+
+const (
+	// sampleEvery is how many known inodes come between two whose attributes are read
+	// all the same, to see whether they are cached.
+	sampleEvery = 64
+	// coldBlocks is how many blocks of 512 bytes may come from the disk until the
+	// caches are taken for cold: a few pages come from it on every machine.
+	coldBlocks = 256
+)
+
+// trusted returns what is known of an inode that has not changed. A Count, which is
+// also there to warm the caches, trusts nothing any more once they turn out to be
+// cold.
+func (k *worker) trusted(path string, st *unix.Stat_t) (*inode, bool) {
+	known, ok := k.known.find(st)
+	if !ok || !k.keep {
+		return known, ok
+	}
+	if k.cold.Load() {
+		return nil, false
+	}
+	if k.samples++; k.samples%sampleEvery != 0 {
+		return known, true
+	}
+	if blocksRead()-k.blocks > coldBlocks {
+		k.cold.Store(true)
+	}
+	k.path = append(append(k.path[:0], path...), 0)
+	hash, _, err := k.inode(k.path, st)
+	return known, err == nil && hash == known.hash
+}
+
+// blocksRead is how much this process has had read from disks, in blocks of 512
+// bytes. Unlike the time that a read takes, it does not depend on what else the
+// machine is doing.
+func blocksRead() int64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return u.Inblock
 }
 
 // rel returns path relative to the root.

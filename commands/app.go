@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -38,7 +39,8 @@ const exitCodes = `EXIT CODES:
 var errInterrupted = fail.New(fail.Interrupted, "interrupted by a signal", "")
 
 // Main runs the command line and returns the exit code.
-func Main(args []string) int {
+func Main(args []string) (code int) {
+	defer failOnPanic(os.Stderr, &code)
 	ctx, stop := onSignal(context.Background())
 	defer stop()
 	app := newApp(os.Stdout, os.Stderr)
@@ -55,9 +57,21 @@ func Main(args []string) int {
 	return int(fail.CodeOf(err))
 }
 
+// failOnPanic ends a panic, which is to be deferred, with fail.Failed: Go's own exit
+// code means wrong usage here. A guard process that is at work brings OpenCloud back.
+func failOnPanic(w io.Writer, code *int) {
+	if p := recover(); p != nil {
+		fmt.Fprintf(w, "error: a bug in ocbackup: panic: %v\n\n%s", p, debug.Stack())
+		*code = int(fail.Failed)
+	}
+}
+
 // onSignal returns a context that the first SIGINT, SIGTERM or SIGHUP ends. Later
 // ones change nothing: what is under way then is bringing OpenCloud back.
 func onSignal(parent context.Context) (context.Context, func()) {
+	// Whoever reads our output may go away ("| head"), but OpenCloud has to come back.
+	// Caught, not ignored: children would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(parent)
 	ch := make(chan os.Signal, 4)
 	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)

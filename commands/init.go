@@ -13,6 +13,7 @@ import (
 	"github.com/ocbackup/ocbackup/config/initial"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/repo"
 )
 
 func initCommand() *cli.Command {
@@ -242,7 +243,7 @@ func printInitPlan(w io.Writer, p *initial.Plan) {
 		fmt.Fprintf(w, "Would be made, with a new password: %s\n", c.Repository.PasswordFile)
 	}
 	if c.Repository.Location != "" {
-		fmt.Fprintf(w, "Would be created, unless it is there: repository %s\n", config.WithoutPassword(c.Repository.Location))
+		fmt.Fprintf(w, "Would be created, unless it is there: repository %s\n", repo.WithoutPassword(c.Repository.Location))
 	} else {
 		fmt.Fprintln(w, "Missing: --repository LOCATION")
 	}

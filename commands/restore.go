@@ -56,7 +56,7 @@ EXAMPLES:
 
 func runRestore(c *cli.Context) error {
 	if c.NArg() > 1 {
-		return fail.Usagef("options come before SET; see \"ocbackup restore --help\"", "restore takes one SET")
+		return fail.Usagef("see \"ocbackup restore --help\"", "restore takes one SET")
 	}
 	if c.Bool("undo") {
 		return runUndo(c)
@@ -95,14 +95,23 @@ func runRestore(c *cli.Context) error {
 		o.ConfigPath = config.DefaultPath
 	}
 	res, err := restore.Run(c.Context, o)
-	if err != nil {
+	return e.printRestored(res, err)
+}
+
+// printRestored prints the result of a restore, also of one that failed after the
+// restored data was in place.
+func (e *env) printRestored(res *restore.Result, err error) error {
+	switch {
+	case res == nil:
+		return err
+	case !e.json:
+		printRestore(e.out, res, err == nil)
 		return err
 	}
-	if e.json {
-		return e.printJSON(res)
+	if jerr := e.printJSON(res); err == nil {
+		return jerr
 	}
-	printRestore(e.out, res)
-	return nil
+	return &reportedError{err}
 }
 
 // bareRepository is what the configuration that is written back says of the repository.
@@ -132,19 +141,14 @@ func runUndo(c *cli.Context) error {
 	}
 	res, err := restore.Undo(c.Context, restore.UndoOptions{
 		Config: e.cfg, Yes: c.Bool("yes"), Confirm: e.confirm, NoStart: c.Bool("no-start"), Report: e.rep,
+		StateDir: c.String("state-dir"),
 	})
-	if err != nil {
-		return err
-	}
-	if e.json {
-		return e.printJSON(res)
-	}
-	printRestore(e.out, res)
-	return nil
+	return e.printRestored(res, err)
 }
 
-// printRestore prints what a restore did, or would do.
-func printRestore(w io.Writer, r *restore.Result) {
+// printRestore prints what a restore did, or would do; complete is false when it did
+// not get all of it done.
+func printRestore(w io.Writer, r *restore.Result, complete bool) {
 	if len(r.Roots) > 0 {
 		fmt.Fprintln(w)
 		t := newTable(w)
@@ -180,7 +184,10 @@ func printRestore(w io.Writer, r *restore.Result) {
 		fmt.Fprintf(w, "                      To do away with it:    %s\n", r.Delete)
 	}
 	if r.Reindex == restore.ReindexPending {
-		fmt.Fprintln(w, "The search index must still be built again: ocbackup reindex")
+		fmt.Fprintln(w, "The search index must still be built again: "+r.ReindexBy)
+	}
+	if !complete {
+		return // the error says how things stand
 	}
 	away := ""
 	switch {

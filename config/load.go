@@ -13,6 +13,7 @@ import (
 	"github.com/agnivade/levenshtein"
 
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/secretfile"
 )
 
 // PathEnv names the environment variable that says where the configuration file is.
@@ -68,7 +69,7 @@ func parse(path, text string) (*Config, error) {
 		return nil, src.error(p)
 	}
 	if hasPassword(c.Repository.Location) && os.Getenv("OCBACKUP_REPOSITORY") == "" {
-		if err := checkSecretFile(path, "the password in repository.location"); err != nil {
+		if err := secretfile.Check("the password in repository.location", path); err != nil {
 			return nil, err
 		}
 	}

@@ -203,7 +203,7 @@ var Keys = []Key{
 	},
 	{
 		Name: "control.also_stop", Default: `[]`, Example: `["collaboration"]`,
-		Doc: "Further units, services or containers that are stopped before OpenCloud and started after it.",
+		Doc: "Further units, services or containers that are stopped before OpenCloud and started after it. What systemd stops along with the unit (Requires=, BindsTo=, PartOf=) is found without.",
 	},
 	{Name: "control.stop_timeout", Default: `"1m"`, Doc: "How long the instance may take to stop. OpenCloud 4.0 gives its services 25 s."},
 	{Name: "control.start_timeout", Default: `"1m"`, Doc: "How long the instance may take until its manager says that it runs."},
@@ -240,7 +240,7 @@ var Keys = []Key{
 	},
 	{
 		Name: "backup.seed", Default: `"auto"`, Values: []string{"auto", "always", "never"},
-		Doc: "Store the data once while the instance runs, so that the pass on the stopped instance is short. auto: when much has changed.",
+		Doc: "Store the data once while the instance runs, so that the pass on the stopped instance is short. auto: when nothing of a root is stored yet.",
 	},
 	{
 		Name: "backup.skip", Default: `[]`, Example: `["binary"]`, Values: []string{"search", "binary"},
@@ -260,7 +260,7 @@ var Keys = []Key{
 	{Name: "extra.path", Example: `"/srv/keycloak"`, Doc: "Directory or file to store."},
 	{
 		Name: "extra.command", Example: `["docker", "exec", "opencloud-postgres-1", "pg_dump", "-U", "keycloak", "keycloak"]`,
-		Doc: "Command whose standard output is stored. Either this or path.",
+		Doc: "Command whose standard output is stored. Either this or path. It is stored and shown as it is: a password does not belong in it; have the program read it from a file.",
 	},
 }
 

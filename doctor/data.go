@@ -17,6 +17,7 @@ import (
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/proc"
 )
 
@@ -32,7 +33,7 @@ func (roots) Run(_ context.Context, s *Subject) []Finding {
 			out = append(out, f)
 		}
 	}
-	if dir := s.Config.Layout.ConfigDir; isDir(dir) {
+	if dir := s.Config.Layout.ConfigDir; paths.IsDir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "opencloud.yaml")); errors.Is(err, fs.ErrNotExist) {
 			out = append(out, warning("correct config_dir in [layout], unless all secrets come from the environment",
 				"%s holds no opencloud.yaml: a restored server would have other secrets than its data", dir))
@@ -42,11 +43,6 @@ func (roots) Run(_ context.Context, s *Subject) []Finding {
 		return okay("%s, all there", plural(len(s.Config.Layout.Roots()), "root", "roots"))
 	}
 	return out
-}
-
-func isDir(p string) bool {
-	st, err := os.Stat(p)
-	return err == nil && st.IsDir()
 }
 
 // look looks at one root.
@@ -231,17 +227,23 @@ func (journal) Name() string { return "journal" }
 
 func (journal) Run(_ context.Context, s *Subject) []Finding {
 	j, err := guard.Read(s.Config.StateDir)
+	var damaged *guard.DamagedError
 	switch {
-	case err != nil:
+	case err != nil && !errors.As(err, &damaged):
 		return []Finding{failed(err, "ocbackup recover")}
+	case err != nil:
+		return []Finding{failure(fail.NotBack, "ocbackup recover", "%v: it is not known whether OpenCloud is back", err)}
 	case j == nil:
 		return okay("no run was interrupted")
 	case j.BootID == guard.BootID() && syscall.Kill(j.PID, 0) == nil:
 		return []Finding{info("", "a %s is under way (process %d, set %s)", j.Kind, j.PID, j.Set)}
 	case j.Hold != "":
-		return []Finding{failure(fail.NotBack, "finish it: ocbackup restore "+j.Set, "a %s was interrupted, and OpenCloud must not be started as it is: %s", j.Kind, j.Hold)}
+		return []Finding{failure(fail.NotBack, "finish it: ocbackup restore --in-place "+j.Set, "a %s was interrupted, and OpenCloud must not be started as it is: %s", j.Kind, j.Hold)}
 	}
-	return []Finding{failure(fail.Failed, "ocbackup recover", "a %s was interrupted (set %s) and OpenCloud may not be back", j.Kind, j.Set)}
+	if !j.WasRunning {
+		return []Finding{failure(fail.Failed, "ocbackup recover", "a %s was interrupted (set %s); OpenCloud was stopped before", j.Kind, j.Set)}
+	}
+	return []Finding{failure(fail.NotBack, "ocbackup recover", "a %s was interrupted (set %s) and OpenCloud may not be back", j.Kind, j.Set)}
 }
 
 // reindex looks whether the search index has to be built again.

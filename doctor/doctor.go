@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/config/discover"
@@ -49,18 +50,21 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 }
 
-// Err sums the report up as an error: nil without errors, of code fail.Usage when
-// one is about the configuration, else fail.Repository when one is about the
-// repository, else fail.Failed.
+// Err sums the report up as an error: nil without errors, of code fail.NotBack when
+// OpenCloud may not be back after a run, else fail.Usage when one is about the
+// configuration, else fail.Repository when one is about the repository, else
+// fail.Failed.
 func (r *Report) Err() error {
-	n, code := 0, fail.Failed
+	var codes []fail.Code
 	for _, f := range r.Findings {
-		if f.Status != Error {
-			continue
+		if f.Status == Error {
+			codes = append(codes, f.code)
 		}
-		n++
-		if f.code == fail.Usage || f.code == fail.Repository && code != fail.Usage {
-			code = f.code
+	}
+	n, code := len(codes), fail.Failed
+	for _, c := range []fail.Code{fail.Repository, fail.Usage, fail.NotBack} {
+		if slices.Contains(codes, c) {
+			code = c
 		}
 	}
 	switch n {

@@ -193,6 +193,9 @@ func TestFindings(t *testing.T) {
 		}, "server", OK, "OpenCloud 4.0.0", fail.OK},
 		{"no server commands", nothing, "server", Warning, "set exec", fail.OK},
 		{"interrupted run", func(t *testing.T, p *patient) { p.journal(t, guard.Journal{Kind: guard.Backup, PID: 1 << 30}) }, "journal", Error, "ocbackup recover", fail.Failed},
+		{"interrupted while OpenCloud was stopped", func(t *testing.T, p *patient) {
+			p.journal(t, guard.Journal{Kind: guard.Backup, PID: 1 << 30, WasRunning: true})
+		}, "journal", Error, "ocbackup recover", fail.NotBack},
 		{"run under way", func(t *testing.T, p *patient) {
 			p.journal(t, guard.Journal{Kind: guard.Backup, PID: os.Getpid(), BootID: guard.BootID()})
 		}, "journal", Info, "under way", fail.OK},
@@ -201,8 +204,8 @@ func TestFindings(t *testing.T) {
 		}, "journal", Error, "ocbackup recover", fail.Failed},
 		{"held", func(t *testing.T, p *patient) {
 			p.journal(t, guard.Journal{Kind: guard.Restore, PID: 1 << 30, Hold: "half of it"})
-		}, "journal", Error, "half of it", fail.Failed},
-		{"damaged journal", func(t *testing.T, p *patient) { p.write(t, "state/"+guard.JournalName, "{") }, "journal", Error, "ocbackup recover", fail.Failed},
+		}, "journal", Error, "ocbackup restore --in-place 2026", fail.NotBack},
+		{"damaged journal", func(t *testing.T, p *patient) { p.write(t, "state/"+guard.JournalName, "{") }, "journal", Error, "ocbackup recover", fail.NotBack},
 		{"reindex", func(t *testing.T, p *patient) {
 			if err := index.MarkRequired(p.dir+"/state", index.Marker{Reason: index.Absent, Since: time.Now()}); err != nil {
 				t.Fatal(err)
@@ -216,6 +219,7 @@ func TestFindings(t *testing.T) {
 		}, "schedule", Warning, "power loss", fail.OK},
 		{"no timer", func(t *testing.T, p *patient) { p.fake(t, "systemctl", `exit 0`) }, "schedule", Warning, "ocbackup schedule install", fail.OK},
 		{"state directory that can't be made", func(t *testing.T, p *patient) { p.config.StateDir = p.write(t, "file", "") + "/state" }, "state directory", Error, "can't be written to", fail.Usage},
+		{"state in the data", func(_ *testing.T, p *patient) { p.config.StateDir = p.dir + "/data/ocbackup" }, "state directory", Warning, "inside what is backed up", fail.OK},
 		{"state in memory", func(_ *testing.T, p *patient) { p.config.StateDir = "/dev/shm/ocbackup-doctor-test" }, "state directory", Warning, "in memory", fail.OK},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -327,6 +331,7 @@ func TestErrRanks(t *testing.T) {
 		{[]fail.Code{fail.Repository, fail.Usage, fail.Failed}, fail.Usage},
 		{[]fail.Code{fail.Failed, fail.Repository}, fail.Repository},
 		{[]fail.Code{fail.Incomplete}, fail.Failed},
+		{[]fail.Code{fail.Usage, fail.NotBack, fail.Repository}, fail.NotBack},
 		{nil, fail.OK},
 	} {
 		r := &Report{}

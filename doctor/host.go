@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/proc"
 )
 
@@ -87,7 +87,7 @@ const smallState = 200 << 20
 
 func (stateDir) Run(_ context.Context, s *Subject) []Finding {
 	dir := s.Config.StateDir
-	there := nearest(dir)
+	there := paths.Existing(dir)
 	if err := unix.Access(there, unix.W_OK|unix.X_OK); err != nil {
 		return []Finding{failure(fail.Usage, "run as root, or set state_dir", "%s can't be written to: %v", there, err)}
 	}
@@ -99,21 +99,14 @@ func (stateDir) Run(_ context.Context, s *Subject) []Finding {
 		return []Finding{warning("set state_dir to a directory on disk",
 			"%s lies in memory: after a power loss nobody knows that OpenCloud is to be started again", there)}
 	}
+	if inside(dir, s.Config) {
+		return []Finding{warning("set state_dir to a directory outside of OpenCloud's",
+			"%s lies inside what is backed up: a restore would replace its own journal", dir)}
+	}
 	if free := freeBytes(st); free < smallState {
 		return []Finding{warning("make room", "%s: only %s are free", there, humanize.IBytes(free))}
 	}
 	return okay("%s", dir)
-}
-
-// nearest returns p, or the nearest directory above it that exists.
-func nearest(p string) string {
-	for p != "/" {
-		if _, err := os.Stat(p); err == nil {
-			return p
-		}
-		p = filepath.Dir(p)
-	}
-	return p
 }
 
 func freeBytes(st unix.Statfs_t) uint64 { return st.Bavail * uint64(st.Bsize) }
@@ -191,5 +184,5 @@ func plural(n int, one, many string) string {
 // sameDisk tells whether two paths (or what is nearest to them) lie on one file system.
 func sameDisk(a, b string) bool {
 	var x, y unix.Stat_t
-	return unix.Stat(nearest(a), &x) == nil && unix.Stat(nearest(b), &y) == nil && x.Dev == y.Dev
+	return unix.Stat(paths.Existing(a), &x) == nil && unix.Stat(paths.Existing(b), &y) == nil && x.Dev == y.Dev
 }

@@ -3,8 +3,6 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/repo"
 )
 
@@ -85,7 +84,7 @@ func (repositoryDisk) Run(_ context.Context, s *Subject) []Finding {
 		return nil
 	}
 	var st unix.Statfs_t
-	if err := unix.Statfs(nearest(dir), &st); err != nil {
+	if err := unix.Statfs(paths.Existing(dir), &st); err != nil {
 		return []Finding{failure(fail.Repository, "", "%s: %v", dir, err)}
 	}
 	var out []Finding
@@ -111,19 +110,9 @@ func (repositoryDisk) Run(_ context.Context, s *Subject) []Finding {
 
 // inside tells whether a path lies in one of the directories that are backed up.
 func inside(p string, c *config.Config) bool {
-	real := func(p string) string {
-		there := nearest(p)
-		if r, err := filepath.EvalSymlinks(there); err == nil {
-			return r + strings.TrimPrefix(p, there)
-		}
-		return p
-	}
-	p = real(p)
+	p = paths.Resolve(p)
 	for _, r := range c.Layout.Roots() {
-		if st, err := os.Stat(r.Path); err != nil || !st.IsDir() || len(r.Include) > 0 {
-			continue
-		}
-		if root := real(r.Path); p == root || strings.HasPrefix(p, root+"/") {
+		if paths.IsDir(r.Path) && len(r.Include) == 0 && paths.Within(paths.Resolve(r.Path), p) {
 			return true
 		}
 	}

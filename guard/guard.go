@@ -33,12 +33,17 @@ type Journal struct {
 	// Server is all that bringing the instance back needs (control, readiness), as
 	// package recovery writes and reads it.
 	Server json.RawMessage `json:"server"`
-	// Swap is the plan by which a restore puts new data in the place of the old, to
-	// be undone when the restore died before it was done.
-	Swap []Rename `json:"swap,omitempty"`
+	// Exchange is how a restore puts new data in the place of the old, to be taken
+	// back when the run died before it was done. Nil: there is nothing to take back.
+	Exchange *Exchange `json:"exchange,omitempty"`
+	// Staging lists directories with nothing in them but copies out of the repository.
+	// They are removed once the instance is back.
+	Staging []string `json:"staging,omitempty"`
 	// Hold tells why the instance must not be started as it is: a restore in place
-	// that has not been completed. Empty: nothing holds it.
-	Hold string `json:"hold,omitempty"`
+	// that has not been completed. Empty: nothing holds it. Again is the command that
+	// completes it.
+	Hold  string `json:"hold,omitempty"`
+	Again string `json:"again,omitempty"`
 }
 
 // Kind says what kind of run a journal belongs to.
@@ -50,12 +55,44 @@ const (
 	Restore Kind = "restore"
 )
 
+// Exchange is an exchange of data, with all that taking it back takes.
+type Exchange struct {
+	// Swap is the plan by which the data is moved.
+	Swap []Rename `json:"swap,omitempty"`
+	// Stay are the directories in its midst that are not moved, with the metadata that
+	// they had before.
+	Stay map[string]Meta `json:"stay,omitempty"`
+	// Aside lists the directories that take the old data. What of them is empty goes
+	// when the old data is back.
+	Aside []string `json:"aside,omitempty"`
+	// Marker is the reindex marker as it was before, null when there was none, as
+	// package recovery writes and reads it.
+	Marker json.RawMessage `json:"marker,omitempty"`
+	// Record is what the record of the restore before said (undo.json in the state
+	// directory); empty: there was none.
+	Record string `json:"record,omitempty"`
+	// Keep are renames that follow when the old data is back: what was in its place
+	// goes where no later restore takes it for its own staging.
+	Keep []Rename `json:"keep,omitempty"`
+	// Absent tells that there was no instance before, so that there may be nobody who
+	// could be asked whether it is stopped.
+	Absent bool `json:"absent,omitempty"`
+}
+
 // Rename is one step of a swap: From is moved to To.
 type Rename struct {
 	From string `json:"from"`
 	To   string `json:"to"`
+	// Spare is set where no other step of the plan fills From again, so that somebody
+	// else may: a server makes directories anew that it misses. It is where that goes
+	// when the step is undone.
+	Spare string `json:"spare,omitempty"`
 }
 
 // ErrLocked says that another run works on the instance; it is wrapped in a
 // *LockedError that says who.
 var ErrLocked = errors.New("another run is under way")
+
+// ErrHeld says that an instance must not be started, and that only a person can
+// change that (Journal.Hold).
+var ErrHeld = errors.New("the instance must not be started")

@@ -204,6 +204,39 @@ func TestArmTellsWhyThereIsNoGuard(t *testing.T) {
 	}
 }
 
+// TestGuardInsists: the manager of the instance may be down, another run at work.
+func TestGuardInsists(t *testing.T) {
+	broken := errors.New("the engine is down")
+	for _, c := range []struct {
+		name   string
+		bring  func(try int) error
+		tries  int
+		waited time.Duration
+		err    error
+	}{
+		{"at once", func(int) error { return nil }, 1, 0, nil},
+		{"the third time", func(try int) error {
+			if try == 3 {
+				return nil
+			}
+			return broken
+		}, 3, 15 * time.Second, nil},
+		{"never", func(int) error { return broken }, 14, 615 * time.Second, broken},
+		{"held", func(int) error { return fmt.Errorf("no: %w", ErrHeld) }, 1, 0, ErrHeld},
+		{"damaged", func(int) error { return fmt.Errorf("no: %w", &DamagedError{Err: broken}) }, 1, 0, broken},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var tries int
+			var waited time.Duration
+			err := insist(t.Context(), func(context.Context) error { tries++; return c.bring(tries) },
+				func(_ context.Context, d time.Duration) { waited += d })
+			if !errors.Is(err, c.err) || tries != c.tries || waited != c.waited {
+				t.Errorf("%d tries, waited %s: %v", tries, waited, err)
+			}
+		})
+	}
+}
+
 func TestNoGuardIsNoError(t *testing.T) {
 	var g *Guard
 	must(t, g.Disarm())

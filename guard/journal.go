@@ -48,18 +48,23 @@ func Write(dir string, j Journal) error {
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
-	path := filepath.Join(dir, JournalName)
-	tmp := path + ".new"
-	if err := writeSynced(tmp, append(b, '\n')); err != nil {
-		return fmt.Errorf("write journal: %w", errors.Join(err, removeIfThere(tmp)))
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write journal: %w", errors.Join(err, removeIfThere(tmp)))
-	}
-	if err := syncDir(dir); err != nil {
+	if err := WriteFile(filepath.Join(dir, JournalName), append(b, '\n')); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	return nil
+}
+
+// WriteFile writes a file of the state directory, readable by its owner only, in one
+// step and onto the disk: after a power loss either the old or the new one is there.
+func WriteFile(path string, b []byte) error {
+	tmp := path + ".new"
+	if err := writeSynced(tmp, b); err != nil {
+		return errors.Join(err, removeIfThere(tmp))
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return errors.Join(err, removeIfThere(tmp))
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 // Read returns the journal in a state directory: nil, nil when there is none, a

@@ -19,7 +19,7 @@ func TestJournal(t *testing.T) {
 	want := Journal{
 		Format: 1, Kind: Restore, Instance: "cloud.example.com", Set: "20261123T021500Z-7f3a", PID: 17, BootID: "b",
 		Written: time.Unix(1e9, 5).UTC(), Deadline: time.Unix(2e9, 0).UTC(), WasRunning: true, Also: []string{"keycloak"},
-		Server: json.RawMessage(`{"control":{}}`), Swap: []Rename{{"/a", "/b"}}, Hold: "h",
+		Server: json.RawMessage(`{"control":{}}`), Exchange: &Exchange{Swap: []Rename{{From: "/a", To: "/b"}}}, Hold: "h",
 	}
 	must(t, Write(dir, want))
 	got, err := Read(dir)

@@ -86,6 +86,8 @@ func (l *Lock) Release() {
 	// Whoever reads the file now must not be told of us. A failure only makes the
 	// message to others worse.
 	_ = l.f.Truncate(0)
+	// A child that is just being started still shares the file, and with it the lock.
+	_ = unix.Flock(int(l.f.Fd()), unix.LOCK_UN)
 	_ = l.f.Close()
 }
 

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestLock(t *testing.T) {
@@ -39,6 +41,20 @@ func TestLockOfWhoWroteNothing(t *testing.T) {
 	if _, err := Acquire(dir, "restore"); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("error is %v", err)
 	}
+}
+
+// TestReleaseDespiteAChild: until it execs, a child has the parent's files.
+func TestReleaseDespiteAChild(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Acquire(dir, "backup")
+	must(t, err)
+	child, err := unix.Dup(int(l.f.Fd()))
+	must(t, err)
+	defer unix.Close(child) //nolint:errcheck // only a stand-in
+	l.Release()
+	again, err := Acquire(dir, "restore")
+	must(t, err)
+	again.Release()
 }
 
 func TestLockDiesWithItsProcess(t *testing.T) {

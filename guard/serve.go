@@ -24,6 +24,11 @@ const (
 	// after its end of the pipe was closed. One that hangs in the kernel may take
 	// for ever, and will do nothing more.
 	dieTimeout = 10 * time.Second
+	// It is tried for patience to bring an instance back, first after retryFirst, then
+	// after ever longer up to retryMost: its manager may be down, another run at work.
+	patience   = 10 * time.Minute
+	retryFirst = 5 * time.Second
+	retryMost  = time.Minute
 )
 
 // Serve is the body of the guard process that Arm starts. It answers on ready once
@@ -32,8 +37,9 @@ const (
 // bring the instance back. When the journal's deadline is long past and journal
 // and main process are still there, the main process is killed first.
 //
-// bring must do nothing when there is no journal, and wait its turn when another
-// process is bringing the instance back.
+// bring must do nothing when there is no journal. When it fails it is called again
+// for some minutes, unless the error is one that time does not mend: ErrHeld, a
+// *DamagedError.
 func Serve(ctx context.Context, dir string, in io.Reader, ready io.Writer, bring func(ctx context.Context) error) error {
 	// Caught rather than ignored: children would inherit that.
 	caught := make(chan os.Signal, 1)
@@ -64,7 +70,7 @@ func Serve(ctx context.Context, dir string, in io.Reader, ready io.Writer, bring
 			}
 			main.wait(dieTimeout)
 			fmt.Fprintln(os.Stderr, "guard: the main process is gone; bringing the instance back")
-			return bring(ctx)
+			return insist(ctx, bring, sleep)
 		case <-timer.C:
 			if !overdue(dir, main.pid) {
 				continue
@@ -74,11 +80,38 @@ func Serve(ctx context.Context, dir string, in io.Reader, ready io.Writer, bring
 				return fmt.Errorf("end process %d, which hangs: %w", main.pid, err)
 			}
 			main.wait(dieTimeout)
-			return bring(ctx)
+			return insist(ctx, bring, sleep)
 		case <-ctx.Done():
 			timer.Stop()
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// insist calls bring until it succeeds, fails for good, or has been tried for long enough.
+func insist(ctx context.Context, bring func(context.Context) error, sleep func(context.Context, time.Duration)) error {
+	pause := retryFirst
+	for waited := time.Duration(0); ; waited += pause {
+		err := bring(ctx)
+		var damaged *DamagedError
+		if err == nil || errors.Is(err, ErrHeld) || errors.As(err, &damaged) || waited >= patience || ctx.Err() != nil {
+			return err
+		}
+		if waited > 0 {
+			pause = min(2*pause, retryMost)
+		}
+		fmt.Fprintf(os.Stderr, "guard: %v; trying again in %s\n", err, pause)
+		sleep(ctx, pause)
+	}
+}
+
+// sleep waits for a while, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }
 

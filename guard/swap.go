@@ -12,18 +12,18 @@ import (
 
 // Swap does the steps of a plan in their order, each on disk before the next
 // begins, and those that were done already not again. Nothing is ever
-// overwritten and no directory is made. From and To of a step must be on one file
-// system.
+// overwritten. The paths of a step must be on one file system.
 //
 // How far the plan has come is told by which of its paths exist, so a plan after
-// whose steps the same paths exist as before (an exchange) is refused.
+// whose steps the same paths exist as before (an exchange) is refused. What has come
+// up at a From since is no obstacle where the step has a Spare.
 func Swap(steps []Rename) error {
 	done, err := progress(steps)
 	if err != nil {
 		return err
 	}
 	for _, s := range steps[done:] {
-		if err := move(s.From, s.To); err != nil {
+		if err := Move(s.From, s.To); err != nil {
 			return err
 		}
 	}
@@ -31,24 +31,61 @@ func Swap(steps []Rename) error {
 }
 
 // UndoSwap undoes what has been done of a plan, the last step first, under the
-// same rules as Swap. Either may be repeated after it was interrupted.
+// same rules as Swap. What has come up at a From since is moved to the step's Spare.
+// Directories above a From or a Spare are made. Either function may be repeated after
+// it was interrupted.
 func UndoSwap(steps []Rename) error {
 	done, err := progress(steps)
 	if err != nil {
 		return err
 	}
 	for i := done - 1; i >= 0; i-- {
-		if err := move(steps[i].To, steps[i].From); err != nil {
+		if err := makeWay(steps[i]); err != nil {
+			return err
+		}
+		if err := Move(steps[i].To, steps[i].From); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// makeWay makes room for what goes back to where a step took it from.
+func makeWay(s Rename) error {
+	if err := os.MkdirAll(filepath.Dir(s.From), 0o700); err != nil {
+		return err
+	}
+	taken, err := exists(s.From)
+	if err != nil || !taken || s.Spare == "" {
+		return err // the move refuses to overwrite
+	}
+	spare := s.Spare
+	for n := 2; ; n++ {
+		used, err := exists(spare)
+		if err != nil {
+			return err
+		}
+		if !used {
+			break
+		}
+		spare = fmt.Sprintf("%s-%d", s.Spare, n) // it has come up more than once
+	}
+	if err := os.MkdirAll(filepath.Dir(spare), 0o700); err != nil {
+		return err
+	}
+	return Move(s.From, spare)
+}
+
 // SwapBegun tells whether any step of a plan has been done.
 func SwapBegun(steps []Rename) (bool, error) {
 	done, err := progress(steps)
 	return done > 0, err
+}
+
+// SwapDone tells whether all steps of a plan have been done.
+func SwapDone(steps []Rename) (bool, error) {
+	done, err := progress(steps)
+	return done == len(steps), err
 }
 
 // progress returns how many steps of a plan have been done.
@@ -88,11 +125,13 @@ func matches(steps []Rename, n int, is map[string]bool) bool {
 	for i := len(steps) - 1; i >= n; i-- { // before the steps to come ...
 		want[steps[i].From], want[steps[i].To] = true, false
 	}
+	free := map[string]bool{}     // where something may have come up again
 	for _, s := range steps[:n] { // ... and after those that were done
 		want[s.From], want[s.To] = false, true
+		free[s.From] = s.Spare != ""
 	}
 	for p, there := range is {
-		if want[p] != there {
+		if want[p] != there && !free[p] {
 			return false
 		}
 	}
@@ -130,8 +169,8 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-// move renames one path, never onto another, and has the rename on disk when it returns.
-func move(from, to string) error {
+// Move renames one path, never onto another, and has the rename on disk when it returns.
+func Move(from, to string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
 		// The file system does not know the flag. Nobody else works here: the lock is

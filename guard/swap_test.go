@@ -21,7 +21,7 @@ func plan(t *testing.T) (dir string, steps []Rename) {
 			must(t, os.Mkdir(p, 0o700))
 			must(t, os.WriteFile(filepath.Join(p, "made as "+filepath.Base(p)), nil, 0o600))
 		}
-		steps = append(steps, Rename{live, live + ".old"}, Rename{live + ".new", live})
+		steps = append(steps, Rename{From: live, To: live + ".old"}, Rename{From: live + ".new", To: live})
 	}
 	return dir, steps
 }
@@ -97,10 +97,46 @@ func TestSwapOfSomeoneElsesChange(t *testing.T) {
 	}
 }
 
+// TestVacatedPathIsMadeAnew: a server makes what it misses, after any step, and more
+// than once.
+func TestVacatedPathIsMadeAnew(t *testing.T) {
+	for n := 1; n <= 3; n++ {
+		t.Run(fmt.Sprintf("after %d steps", n), func(t *testing.T) {
+			dir := t.TempDir()
+			at := func(name string) string { return filepath.Join(dir, name) }
+			for _, p := range []string{"index/old", "data/old", "new/new", "aside/"} {
+				must(t, os.MkdirAll(at(p), 0o700))
+			}
+			steps := []Rename{
+				{From: at("index"), To: at("aside/index"), Spare: at("stage/index")},
+				{From: at("data"), To: at("aside/data")}, {From: at("new"), To: at("data")},
+			}
+			const was = "data/old, index/old, new/new"
+			for round := range 2 {
+				must(t, Swap(steps[:n]))
+				must(t, os.MkdirAll(at(fmt.Sprintf("index/made-%d", round)), 0o700))
+				must(t, Swap(steps[:n])) // nothing to do
+				if done, err := SwapDone(steps); err != nil || done != (n == 3) {
+					t.Errorf("done: %v, %v", done, err)
+				}
+				must(t, UndoSwap(steps))
+				must(t, UndoSwap(steps))
+			}
+			must(t, os.Remove(at("aside")))
+			if got := tree(t, dir); got != was+", stage/index, stage/index-2" {
+				t.Errorf("got %s", got)
+			}
+			if _, err := os.Stat(at("stage/index-2/made-1")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestSwapRefusesCircles(t *testing.T) {
 	_, steps := plan(t)
 	a, b, spare := steps[0].From, steps[1].From, steps[0].To
-	if err := Swap([]Rename{{a, spare}, {b, a}, {spare, b}}); err == nil || !strings.Contains(err.Error(), "circle") {
+	if err := Swap([]Rename{{From: a, To: spare}, {From: b, To: a}, {From: spare, To: b}}); err == nil || !strings.Contains(err.Error(), "circle") {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -109,7 +145,7 @@ func TestSwapRefusesCircles(t *testing.T) {
 func TestMoveNeverOverwrites(t *testing.T) {
 	dir, steps := plan(t)
 	must(t, os.Mkdir(dir+"/empty", 0o700))
-	if err := move(steps[0].From, dir+"/empty"); !errors.Is(err, os.ErrExist) {
+	if err := Move(steps[0].From, dir+"/empty"); !errors.Is(err, os.ErrExist) {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -55,7 +55,7 @@ func TestRefusedBeforeTheStop(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			changed := c.with(t)
 			row.set(changed)
-			r := c.run("backup")
+			r := changed.run("backup")
 			c := c.with(t)
 			c.saveConfig()
 			wants(t, r, row.code, row.says...)

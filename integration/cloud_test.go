@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ocbackup/ocbackup/integration/env"
+	"github.com/ocbackup/ocbackup/opencloud"
 )
 
 // background is for what runs also while a test is cleaned up.
@@ -26,7 +27,8 @@ var background = context.Background()
 
 // cloud is an OpenCloud instance of a test, with all that belongs to it in one
 // directory: config/ and data/ of the server, the repository, the state directory
-// and ocbackup.toml. A stand-in plays the server; it is controlled by commands.
+// and ocbackup.toml. A stand-in plays the server, or $OPENCLOUD_BIN is it; it is
+// controlled by commands.
 type cloud struct {
 	t      testing.TB
 	dir    string
@@ -40,8 +42,8 @@ type cloud struct {
 // newCloud makes an instance on a fresh tree, and starts it.
 func newCloud(t testing.TB, driver string) *cloud {
 	t.Helper()
-	c := prepareCloud(t, driver)
-	if r := env.Exec(background, c.env, standinProgram(t), "init"); r.Code != 0 {
+	c := prepareCloud(t, driver, "")
+	if r := env.Exec(background, c.env, serverProgram(t), "init"); r.Code != 0 {
 		t.Fatalf("init: %s", r.Stderr)
 	}
 	c.start()
@@ -53,13 +55,13 @@ func newCloud(t testing.TB, driver string) *cloud {
 func newRecordedCloud(t testing.TB, fixture string) *cloud {
 	t.Helper()
 	driver := fixture[strings.LastIndexByte(fixture, '-')+1:]
-	c := prepareCloud(t, driver)
+	c := prepareCloud(t, driver, fixture)
 	env.ExtractFixture(t, fixture, c.dir)
 	c.start()
 	return c
 }
 
-func prepareCloud(t testing.TB, driver string) *cloud {
+func prepareCloud(t testing.TB, driver, fixture string) *cloud {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: owners are restored")
@@ -68,7 +70,7 @@ func prepareCloud(t testing.TB, driver string) *cloud {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c := &cloud{t: t, dir: dir, name: "cloud.test", driver: driver, env: env.StandinEnv(t, dir, driver)}
+	c := &cloud{t: t, dir: dir, name: "cloud.test", driver: driver, env: env.ServerEnv(t, dir, driver, fixture)}
 	// Enough writes to make a copy of the running tree inconsistent, and not so many
 	// that a dozen servers keep the machine busy.
 	c.env = append(c.env, "STANDIN_INTERVAL=20ms")
@@ -76,7 +78,7 @@ func prepareCloud(t testing.TB, driver string) *cloud {
 	newRepository(t, c.path("repository"))
 
 	var server strings.Builder
-	fmt.Fprintf(&server, "STANDIN='%s'\nexport", standinProgram(t))
+	fmt.Fprintf(&server, "STANDIN='%s'\nexport", serverProgram(t))
 	for _, e := range c.env {
 		fmt.Fprintf(&server, " '%s'", e)
 	}
@@ -97,8 +99,20 @@ func prepareCloud(t testing.TB, driver string) *cloud {
 		"ready": {"address": strconv.Quote(c.web), "idm_address": strconv.Quote(c.serverEnv("IDM_LDAPS_ADDR")), "timeout": `"30s"`},
 		"log":   {"format": `"console"`},
 	}
+	if env.RealServer(t) != "" {
+		// It takes longer, above all where it shares the machine with others.
+		c.config["ready"]["timeout"] = `"120s"`
+	}
 	c.saveConfig()
 	return c
+}
+
+// onlyStandin skips what a real server can't be made to do.
+func onlyStandin(t testing.TB, why string) {
+	t.Helper()
+	if env.RealServer(t) != "" {
+		t.Skip("not on a real server: " + why)
+	}
 }
 
 // with returns the same instance for a subtest, which may configure it otherwise.
@@ -227,7 +241,7 @@ func (c *cloud) start() {
 	if r := c.ctl("start"); r.Code != 0 {
 		c.t.Fatalf("start: %s", r.Stderr)
 	}
-	env.Eventually(c.t, 20*time.Second, "the server is ready", func() bool {
+	env.Eventually(c.t, 2*time.Minute, "the server is ready", func() bool {
 		if log := c.read("server.log"); strings.Contains(log, "standin: ") {
 			c.t.Fatalf("the server ended: %s", log)
 		}
@@ -257,6 +271,28 @@ func (c *cloud) writesEvery(pause string) {
 	c.stop()
 	c.write("server.env", c.read("server.env")+"export STANDIN_INTERVAL="+pause+"\n")
 	c.start()
+}
+
+// index has all spaces indexed: a real server does it by itself, in its own time.
+func (c *cloud) index() {
+	c.t.Helper()
+	if env.RealServer(c.t) == "" {
+		wants(c.t, c.ctl("exec", "search", "index", "--all-spaces"), 0)
+	} else {
+		c.indexed(2)
+	}
+}
+
+// version is the server's version.
+func (c *cloud) version() string {
+	c.t.Helper()
+	r := c.ctl("exec", "version", "--skip-services")
+	wants(c.t, r, 0)
+	version, ok := opencloud.ParseVersion(r.Stdout)
+	if !ok {
+		c.t.Fatalf("no version: %s", r.Stdout)
+	}
+	return version
 }
 
 // quirk makes the server misbehave (integration/standin, quirk).
@@ -382,11 +418,11 @@ func (c *cloud) snapshots() []snapshot {
 	return list
 }
 
-// check has the stand-in check the consistency of a copy of the instance below root
+// check has the server program check the consistency of a copy of the instance below root
 // ("" for the instance itself): 0 consistent, 1 not, 3 attributes lost.
 func (c *cloud) check(root string) env.Result {
 	return env.Exec(background, append(slices.Clone(c.env),
-		"OC_CONFIG_DIR="+root+c.path("config"), "OC_BASE_DATA_PATH="+root+c.path("data")), standinProgram(c.t), "check")
+		"OC_CONFIG_DIR="+root+c.path("config"), "OC_BASE_DATA_PATH="+root+c.path("data")), serverProgram(c.t), "check")
 }
 
 // restoreCopy restores a set beside the instance, checks that nothing of it is lost

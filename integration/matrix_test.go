@@ -149,7 +149,7 @@ func TestRestoreDisturbed(t *testing.T) {
 			t.Run(action.name+" "+driver, func(t *testing.T) {
 				t.Parallel()
 				c := newCloud(t, driver)
-				wants(t, c.ctl("exec", "search", "index", "--all-spaces"), 0) // so that none has to be built
+				c.index() // so that none has to be built
 				c.mark(before)
 				id := c.backup()
 				for i, p := range restorePoints {

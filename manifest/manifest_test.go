@@ -3,10 +3,13 @@ package manifest
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/repo"
 )
@@ -58,7 +61,7 @@ func TestPick(t *testing.T) {
 		})
 	}
 	var several *AmbiguousError
-	if _, err := Pick(sets, "20261122", "cloud"); !errors.As(err, &several) || len(several.IDs) != 2 {
+	if _, err := Pick(sets, "20261122", "cloud"); !errors.As(err, &several) || len(several.IDs) != 2 || fail.CodeOf(err) != fail.Usage {
 		t.Errorf("two match: %v", err)
 	}
 	var none *NotFoundError
@@ -77,6 +80,37 @@ func TestPick(t *testing.T) {
 	both := []Set{set(a, "cloud", true), set(b, "other", true)}
 	if _, err := Pick(both, "latest", ""); !errors.As(err, &instances) {
 		t.Errorf("latest of several instances: %v", err)
+	}
+}
+
+// What can't be read right now is no damage: a set that is called damaged may be removed.
+func TestUnreadableIsNotDamaged(t *testing.T) {
+	dir := t.TempDir()
+	password, restic := filepath.Join(dir, "password"), filepath.Join(dir, "restic")
+	snaps := []repo.Snapshot{{ID: "1111", Tags: []string{Tag, SetTag("20261121T000000Z-aaaa")}}}
+	for _, tc := range []struct {
+		name, script string
+		damaged      bool
+	}{
+		{"not in the snapshot", `echo 'Fatal: cannot dump file: path "/manifest" not found in snapshot' >&2; exit 1`, true},
+		{"damaged data", `echo 'Fatal: cannot dump file: decrypting blob <tree/ec3c2e95> from ad6a8f55 failed: ciphertext verification failed' >&2; exit 1`, true},
+		{"damaged text", `echo '{"format":'`, true},
+		{"network", `echo 'Fatal: cannot dump file: ReadFull(<data/ad6a8f557b>): dial tcp: connection refused' >&2; exit 1`, false},
+		{"lock", `echo 'unable to create lock in backend: repository is already locked by PID 1' >&2; exit 11`, false},
+		{"killed", `kill -9 $$`, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for name, text := range map[string]string{password: "x", restic: "#!/bin/sh\n" + tc.script} {
+				if err := os.WriteFile(name, []byte(text), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := repo.New(repo.Options{Binary: restic, Location: dir, PasswordFile: password})
+			sets, err := FromSnapshots(t.Context(), r, snaps, "")
+			if (err == nil) != tc.damaged || err == nil && (len(sets) != 1 || sets[0].Err == nil) {
+				t.Errorf("%+v, %v", sets, err)
+			}
+		})
 	}
 }
 

@@ -3,11 +3,13 @@ package manifest
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"time"
 
+	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/repo"
 )
 

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ocbackup/ocbackup/atomicfile"
 	"github.com/ocbackup/ocbackup/repo"
 )
 
@@ -250,10 +251,7 @@ func remember(path string, data []byte) {
 	if os.MkdirAll(filepath.Dir(path), 0o700) != nil {
 		return
 	}
-	tmp := path + ".tmp"
-	if os.WriteFile(tmp, data, 0o600) == nil {
-		_ = os.Rename(tmp, path)
-	}
+	_ = atomicfile.Write(path, data, 0o600)
 }
 
 // instances lists the instances that the sets belong to.

@@ -1,17 +1,22 @@
 package opencloud
 
 import (
+	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // Roots lists what a full set of an instance with this layout is made of, save
 // the container image and the admin's extras. Roots that lie inside others are
-// excluded from them, so that nothing is stored twice.
+// excluded from them, so that nothing is stored twice; also when symbolic links
+// lead there.
 //
 // Where things lie is laid down in OpenCloud's pkg/config/defaults/paths.go and
 // in the defaults of its services; the split per driver is docs/formats.md's.
@@ -67,27 +72,48 @@ func (l Layout) nested(roots []Root, i int) []string {
 		return nil // names what it holds
 	}
 	var out []string
-	inside := append([]string{}, l.Leave...)
-	for j, r := range roots {
-		if j != i && len(r.Include) == 0 {
-			inside = append(inside, r.Path)
-		}
-		if j != i && r.Name == "deployment" {
-			for _, f := range r.Include {
-				inside = append(inside, filepath.Join(r.Path, Unglob(f)))
+	at, realAt := roots[i].Path, paths.Resolve(roots[i].Path)
+	leave := func(p, real string) {
+		for _, x := range [][2]string{{at, p}, {realAt, real}} {
+			if rel, ok := paths.Below(x[0], x[1]); ok {
+				out = append(out, Glob(rel))
+				if dir := path.Dir(rel); dir != "." {
+					out = append(out, Glob(dir)+"/"+ownGlob)
+				}
 			}
 		}
 	}
-	for _, p := range inside {
-		if rel, ok := below(roots[i].Path, p); ok {
-			out = append(out, Glob(rel))
-			if dir := path.Dir(rel); dir != "." {
-				out = append(out, Glob(dir)+"/"+ownGlob)
+	// Of a root, what its links lead to is stored; of a file of the deployment, the link.
+	entry := func(p string) { leave(p, filepath.Join(paths.Resolve(filepath.Dir(p)), filepath.Base(p))) }
+	for _, p := range l.Leave {
+		entry(p)
+	}
+	for j, r := range roots {
+		if j != i && len(r.Include) == 0 {
+			leave(r.Path, paths.Resolve(r.Path))
+		}
+		if j != i && r.Name == "deployment" {
+			for _, f := range r.Include {
+				entry(filepath.Join(r.Path, Unglob(f)))
 			}
 		}
 	}
 	sort.Strings(out)
 	return slices.Compact(out)
+}
+
+// HasConfig makes sure that the server's secrets are where they should be: without
+// ConfigFile a set is of no use, and a server makes new secrets.
+func (l Layout) HasConfig() error {
+	p := filepath.Join(l.ConfigDir, ConfigFile)
+	st, err := os.Stat(p)
+	switch {
+	case err != nil:
+		return fmt.Errorf("OpenCloud's secrets: %w", err)
+	case !st.Mode().IsRegular() || st.Size() == 0:
+		return fmt.Errorf("OpenCloud's secrets: %s is empty or no file", p)
+	}
+	return nil
 }
 
 // LockFiles lists the files that a running instance holds an exclusive flock on:
@@ -125,15 +151,6 @@ func Unglob(g string) string {
 
 var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
-// below returns p relative to dir when it lies strictly inside it.
-func below(dir, p string) (string, bool) {
-	rel, err := filepath.Rel(dir, p)
-	if err != nil || rel == "." || rel == ".." || strings.HasPrefix(rel, "../") {
-		return "", false
-	}
-	return rel, true
-}
-
 // commonBase returns the deepest directory that holds all files, and the files
 // relative to it as literal globs.
 func commonBase(files []string) (string, []string) {
@@ -143,7 +160,7 @@ func commonBase(files []string) (string, []string) {
 	base := filepath.Dir(files[0])
 	for _, f := range files[1:] {
 		for base != "/" {
-			if _, ok := below(base, f); ok {
+			if _, ok := paths.Below(base, f); ok {
 				break
 			}
 			base = filepath.Dir(base)
@@ -151,7 +168,7 @@ func commonBase(files []string) (string, []string) {
 	}
 	var rels []string
 	for _, f := range files {
-		if rel, ok := below(base, f); ok {
+		if rel, ok := paths.Below(base, f); ok {
 			rels = append(rels, Glob(rel))
 		}
 	}

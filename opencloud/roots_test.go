@@ -1,7 +1,10 @@
 package opencloud
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -64,6 +67,33 @@ func TestGlobMatchesItselfOnly(t *testing.T) {
 	for _, p := range []string{"plain", "a*b", "a[1]?", `back\slash`} {
 		if Unglob(Glob(p)) != p {
 			t.Errorf("Unglob(Glob(%q)) = %q", p, Unglob(Glob(p)))
+		}
+	}
+}
+
+// Paths that lead to the same place by links are seen as nested, too.
+func TestRootsNestedThroughLinks(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"disk/oc/storage/users", "disk/oc/thumbnails", "disk/big", "srv"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"data": "disk/oc", "srv/compose.yml": "../disk/oc/nats.conf", "disk/oc/index": "../big"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := Layout{
+		Driver: Posix, DataDir: filepath.Join(dir, "data"), UsersRoot: filepath.Join(dir, "disk/oc/storage/users"),
+		SearchDir: filepath.Join(dir, "data/index"), Leave: []string{filepath.Join(dir, "disk/oc/thumbnails")},
+		Deployment: []string{filepath.Join(dir, "srv/compose.yml")}, SystemPaths: []string{filepath.Join(dir, "disk/oc/storage/not-yet/there")},
+	}
+	for _, r := range l.Roots() {
+		// The link of the deployment is stored, so what it leads to must not be left out.
+		want := []string{".ocbackup-*", "index", "storage/.ocbackup-*", "storage/not-yet/.ocbackup-*", "storage/not-yet/there", "storage/users", "thumbnails"}
+		if slices.Sort(r.Exclude); r.Name == "system" && !slices.Equal(r.Exclude, want) {
+			t.Errorf("system leaves out %q, want %q", r.Exclude, want)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func (s *logStep) Skip(reason string) {
 	}
 }
 
-func (s *logStep) Fail(err error)      { s.event(s.log.Error()).Str("state", "failed").Msg(err.Error()) }
+func (s *logStep) Fail(err error) { s.event(s.log.Error()).Str("state", "failed").Msg(err.Error()) }
 
 func (s *logStep) event(e *zerolog.Event) *zerolog.Event {
 	return e.Float64("seconds", time.Since(s.start).Round(time.Millisecond).Seconds())

@@ -42,6 +42,8 @@ type Outcome struct {
 	Undone bool `json:"undone,omitempty"`
 	// Downtime is how long the instance was away, in seconds; 0 when that is not known.
 	Downtime float64 `json:"downtime_s,omitempty"`
+	// Left are directories of copies out of the repository that could not be removed.
+	Left []string `json:"left,omitempty"`
 	// Damaged is where a journal was moved that could not be understood.
 	Damaged string `json:"damaged,omitempty"`
 }
@@ -60,7 +62,7 @@ func (o *Outcome) String() string {
 	case Nothing:
 		return "nothing to do: no run was interrupted"
 	case Cleared:
-		s = "tidied up after " + run + "; OpenCloud stays stopped, as it was before"
+		s = "tidied up after " + run + "; OpenCloud was not started"
 	case Running:
 		s = "OpenCloud is running and ready after " + run
 	case Started:
@@ -68,6 +70,9 @@ func (o *Outcome) String() string {
 	}
 	if o.Downtime > 0 {
 		s += fmt.Sprintf(" (downtime %s)", time.Duration(o.Downtime*float64(time.Second)).Round(100*time.Millisecond))
+	}
+	if len(o.Left) > 0 {
+		s += "; left over, and of no use: " + RemoveCommand(o.Left)
 	}
 	if o.Damaged != "" {
 		s += "; the damaged journal is now " + o.Damaged
@@ -84,6 +89,9 @@ type HeldError struct {
 
 // Error gives the reason.
 func (e *HeldError) Error() string { return e.Reason }
+
+// Unwrap returns guard.ErrHeld.
+func (e *HeldError) Unwrap() error { return guard.ErrHeld }
 
 // Options say what to recover.
 type Options struct {
@@ -155,63 +163,59 @@ func (o Options) recover(ctx context.Context, step progress.Step, j *guard.Journ
 	}
 
 	out := &Outcome{Did: Cleared, Kind: j.Kind, Instance: j.Instance, Set: j.Set}
-	if out.Undone, err = undo(ctx, step, s, j.Swap); err != nil {
-		return nil, o.notBack(err)
+	if out.Undone, err = TakeBack(ctx, o.StateDir, s, j.Exchange, step.Update); err != nil {
+		return nil, o.notBack(ctx, s, err)
 	}
 	if j.Hold != "" {
-		return nil, o.held(j)
+		return nil, o.held(ctx, step, s, j)
 	}
 	if j.WasRunning {
 		before, err := bring(ctx, s, j.Also, step.Update)
 		if err != nil {
-			return nil, o.notBack(err)
+			return nil, o.notBack(ctx, s, err)
 		}
 		out.Did = Running
 		if before != control.Running || out.Undone {
 			out.Did, out.Downtime = Started, time.Since(j.Written).Seconds()
 		}
 	}
+	out.Left = discard(step, j.Staging)
 	if err := guard.Clear(o.StateDir); err != nil {
 		return nil, fail.Wrap(fail.Failed, err, "tidy up after "+string(j.Kind), "check the state directory ("+o.StateDir+")")
 	}
 	return out, nil
 }
 
-// held leaves the instance stopped. The journal stays, but for a swap that has been
-// undone: the next restore makes another.
-func (o Options) held(j *guard.Journal) error {
-	if len(j.Swap) > 0 {
+// held leaves the instance stopped. The journal stays, but for an exchange that has
+// been taken back: the next restore makes another.
+func (o Options) held(ctx context.Context, step progress.Step, s Server, j *guard.Journal) error {
+	if j.Exchange != nil || len(j.Staging) > 0 {
 		rest := *j
-		rest.Swap = nil
+		rest.Exchange, rest.Staging = nil, discard(step, j.Staging)
 		if err := guard.Write(o.StateDir, rest); err != nil {
-			return o.notBack(err)
+			return o.notBack(ctx, s, err)
 		}
+	}
+	again := j.Again
+	if again == "" {
+		again = "ocbackup restore --in-place " + j.Set
 	}
 	return &fail.Error{
 		Code: fail.NotBack, Err: &HeldError{j.Set, j.Hold},
 		State: "OpenCloud is stopped, its data are half restored; it is not started like that",
-		Hint:  "ocbackup restore --in-place " + j.Set,
+		Hint:  again,
 	}
 }
 
-// undo puts old data back that a restore had moved aside. Nothing may use the data
-// meanwhile, so an instance that runs on the new data is stopped first.
-func undo(ctx context.Context, step progress.Step, s Server, swap []guard.Rename) (bool, error) {
-	begun, err := guard.SwapBegun(swap)
-	if err != nil || !begun {
-		return false, err
+// discard removes copies out of the repository, and returns what is left of them.
+func discard(step progress.Step, staging []string) (left []string) {
+	for _, dir := range staging {
+		step.Update("removing " + dir)
+		if err := os.RemoveAll(dir); err != nil {
+			left = append(left, dir)
+		}
 	}
-	c, err := control.New(s.Control)
-	if err != nil {
-		return false, err
-	}
-	step.Update("stopping " + c.String())
-	var killed *control.KilledError
-	if err := c.Stop(ctx); err != nil && !errors.As(err, &killed) {
-		return false, fmt.Errorf("stop %s, to put the old data back: %w", c, err)
-	}
-	step.Update("putting the old data back")
-	return true, guard.UndoSwap(swap)
+	return left
 }
 
 // ofRestore finds the kind of run in the remains of a journal.
@@ -242,7 +246,7 @@ func (o Options) withoutJournal(ctx context.Context, step progress.Step, damaged
 	}
 	before, err := bring(ctx, *o.Fallback, o.Fallback.Control.AlsoStop, step.Update)
 	if err != nil {
-		return nil, o.notBack(err)
+		return nil, o.notBack(ctx, *o.Fallback, err)
 	}
 	out := &Outcome{Did: Started}
 	if before == control.Running {
@@ -255,8 +259,9 @@ func (o Options) withoutJournal(ctx context.Context, step progress.Step, damaged
 }
 
 // notBack is the failure to bring the instance back. The journal stays.
-func (o Options) notBack(err error) error {
-	return notBack(err, "ocbackup --state-dir "+quote(o.StateDir)+" recover")
+func (o Options) notBack(ctx context.Context, s Server, err error) error {
+	s.StateDir = o.StateDir
+	return NotBack(ctx, s, err)
 }
 
 // pending tells whether there is a journal, good or bad.

@@ -9,8 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/opencloud/index"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
 	"github.com/ocbackup/ocbackup/progress"
 )
@@ -216,7 +219,7 @@ func TestRestoreThatDied(t *testing.T) {
 				if running {
 					must(t, os.WriteFile(i.path("running"), nil, 0o600))
 				}
-				i.journal(t, guard.Journal{Kind: guard.Restore, WasRunning: true, Swap: i.restored(t, n)})
+				i.journal(t, guard.Journal{Kind: guard.Restore, WasRunning: true, Exchange: &guard.Exchange{Swap: i.restored(t, n)}})
 				out := i.recover(t)
 				if out.Undone != (n > 0) || out.Kind != guard.Restore {
 					t.Errorf("got %+v", out)
@@ -235,9 +238,106 @@ func TestRestoreThatDied(t *testing.T) {
 	}
 }
 
+// TestRestoreIsTakenBackWhole: not only what was moved.
+func TestRestoreIsTakenBackWhole(t *testing.T) {
+	for n := range 3 {
+		t.Run(fmt.Sprintf("after %d renames", n), func(t *testing.T) {
+			i := newInstance(t)
+			must(t, os.WriteFile(i.path("state/"+RecordName), []byte("of the one before"), 0o600))
+			must(t, index.MarkRequired(i.state, index.Marker{Reason: index.Damaged, Detail: "before"}))
+			x, err := Before(i.state)
+			must(t, err)
+			x.Swap = i.restored(t, n)
+			conf := i.server.Layout.ConfigDir
+			x.Stay = map[string]guard.Meta{}
+			x.Stay[conf], err = guard.ReadMeta(conf)
+			must(t, err)
+			x.Aside, x.Keep = []string{i.path("aside")}, []guard.Rename{{From: i.path("data.new"), To: i.path("kept")}}
+			// What the restore did before it died.
+			must(t, os.Chmod(conf, 0o711))
+			must(t, os.WriteFile(i.path("state/"+RecordName), []byte("of this one"), 0o600))
+			must(t, index.MarkRequired(i.state, index.Marker{Reason: index.Absent, Detail: "now"}))
+			for _, dir := range []string{"aside/a/b", "staged/copy"} {
+				must(t, os.MkdirAll(i.path(dir), 0o700))
+			}
+			i.journal(t, guard.Journal{Kind: guard.Restore, WasRunning: true, Exchange: x, Staging: []string{i.path("staged")}})
+			i.recover(t)
+			if m, err := guard.ReadMeta(conf); err != nil || !reflect.DeepEqual(m, x.Stay[conf]) {
+				t.Errorf("metadata: %+v, want %+v (%v)", m, x.Stay[conf], err)
+			}
+			if m, err := index.Required(i.state); err != nil || m == nil || m.Detail != "before" {
+				t.Errorf("marker: %+v %v", m, err)
+			}
+			if b, err := os.ReadFile(i.path("state/" + RecordName)); string(b) != "of the one before" {
+				t.Errorf("record: %q %v", b, err)
+			}
+			for name, want := range map[string]bool{"aside": false, "staged": false, "data.new": false, "kept": true} {
+				if _, err := os.Stat(i.path(name)); (err == nil) != want {
+					t.Errorf("%s is there: %v, want %v", name, err == nil, want)
+				}
+			}
+			if !i.running() {
+				t.Error("not running")
+			}
+		})
+	}
+}
+
+// TestServerThatCannotBeStopped: nothing is moved under a server, whoever runs it.
+func TestServerThatCannotBeStopped(t *testing.T) {
+	i := newInstance(t)
+	x := &guard.Exchange{Swap: i.restored(t, 2)}
+	must(t, os.Mkdir(i.path("data/idm"), 0o700))
+	db, err := os.Create(i.path("data/idm/idm.boltdb"))
+	must(t, err)
+	must(t, syscall.Flock(int(db.Fd()), syscall.LOCK_EX))
+	i.journal(t, guard.Journal{Kind: guard.Restore, WasRunning: true, Exchange: x})
+	i.fails(t, Options{}, "idm.boltdb is in use")
+	if done, err := guard.SwapDone(x.Swap); err != nil || !done {
+		t.Errorf("something was moved: %v", err)
+	}
+	must(t, db.Close())
+	i.recover(t)
+}
+
+// TestInstanceThatWasAbsent: on a new host there may be no manager yet.
+func TestInstanceThatWasAbsent(t *testing.T) {
+	for _, absent := range []bool{true, false} {
+		i := newInstance(t)
+		i.server.Control.Status, i.server.Control.Stop = []string{"/nowhere/status"}, []string{"/nowhere/stop"}
+		i.journal(t, guard.Journal{Kind: guard.Restore, Exchange: &guard.Exchange{Swap: i.restored(t, 2), Absent: absent}})
+		if absent {
+			i.recover(t)
+		} else {
+			i.fails(t, Options{}, "/nowhere/status")
+		}
+	}
+}
+
+// TestDamagedIndexIsNamed: a server does not start with one, and says so nowhere near.
+func TestDamagedIndexIsNamed(t *testing.T) {
+	i := newInstance(t)
+	i.server.Layout.SearchDir = i.path("data/search")
+	i.server.Control.Start = []string{"/bin/false"}
+	must(t, os.MkdirAll(i.path("data/search/bleve/store"), 0o700))
+	must(t, os.WriteFile(i.path("data/search/bleve/index_meta.json"), []byte("{"), 0o600))
+	i.journal(t, guard.Journal{WasRunning: true})
+	i.fails(t, Options{}, "the search index is damaged, and keeps OpenCloud from starting: mv "+i.path("data/search/bleve "))
+	i.fails(t, Options{}, "then: ocbackup --state-dir "+i.state+" recover\nthen: ocbackup reindex")
+}
+
+func TestCommands(t *testing.T) {
+	if got, want := RemoveCommand([]string{"/a", "/b c", "/it's"}), `rm -rf /a '/b c' '/it'\''s'`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got, want := Command("/b c"), "ocbackup --state-dir '/b c' recover"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestRestoreOfAStoppedInstance(t *testing.T) {
 	i := newInstance(t)
-	i.journal(t, guard.Journal{Kind: guard.Restore, Swap: i.restored(t, 1)})
+	i.journal(t, guard.Journal{Kind: guard.Restore, Exchange: &guard.Exchange{Swap: i.restored(t, 1)}})
 	if out := i.recover(t); out.Did != Cleared || !out.Undone || i.running() {
 		t.Errorf("got %+v, running: %v", out, i.running())
 	}
@@ -248,7 +348,7 @@ func TestRestoreThatSomeoneInterferedWith(t *testing.T) {
 	i := newInstance(t)
 	steps := i.restored(t, 1)
 	must(t, os.Mkdir(steps[0].From, 0o700)) // an engine makes missing directories of its mounts
-	i.journal(t, guard.Journal{Kind: guard.Restore, WasRunning: true, Swap: steps})
+	i.journal(t, guard.Journal{Kind: guard.Restore, WasRunning: true, Exchange: &guard.Exchange{Swap: steps}})
 	i.fails(t, Options{}, steps[0].To+" (exists)")
 	if i.running() {
 		t.Error("it was started")
@@ -257,14 +357,14 @@ func TestRestoreThatSomeoneInterferedWith(t *testing.T) {
 
 func TestRestoreInPlaceIsNotStarted(t *testing.T) {
 	i := newInstance(t)
-	i.journal(t, guard.Journal{Kind: guard.Restore, WasRunning: true, Set: "20261123T021500Z-7f3a", Hold: "it was interrupted"})
-	i.fails(t, Options{}, "ocbackup restore --in-place 20261123T021500Z-7f3a")
+	i.journal(t, guard.Journal{Kind: guard.Restore, WasRunning: true, Set: "20261123T021500Z-7f3a", Hold: "it was interrupted", Again: "ocbackup --config /x restore --in-place 20261123T021500Z-7f3a"})
+	i.fails(t, Options{}, "ocbackup --config /x restore --in-place 20261123T021500Z-7f3a")
 	if i.running() {
 		t.Error("it was started")
 	}
 	_, err := Recover(context.Background(), i.state, progress.Discard)
 	var held *HeldError
-	if !errors.As(err, &held) || held.Set != "20261123T021500Z-7f3a" {
+	if !errors.As(err, &held) || !errors.Is(err, guard.ErrHeld) || held.Set != "20261123T021500Z-7f3a" {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -272,14 +372,14 @@ func TestRestoreInPlaceIsNotStarted(t *testing.T) {
 // TestRestoreOverAHeldOne: a restore that was to mend a restore in place died as well.
 func TestRestoreOverAHeldOne(t *testing.T) {
 	i := newInstance(t)
-	i.journal(t, guard.Journal{Kind: guard.Restore, WasRunning: true, Set: "s", Hold: "it was interrupted", Swap: i.restored(t, 1)})
+	i.journal(t, guard.Journal{Kind: guard.Restore, WasRunning: true, Set: "s", Hold: "it was interrupted", Exchange: &guard.Exchange{Swap: i.restored(t, 1)}})
 	i.fails(t, Options{}, "it was interrupted")
 	if _, err := os.Stat(filepath.Join(i.server.Layout.DataDir, "old")); err != nil {
 		t.Error("the data is not back where it was")
 	}
 	j, err := guard.Read(i.state)
 	must(t, err)
-	if i.running() || j.Hold == "" || len(j.Swap) > 0 {
+	if i.running() || j.Hold == "" || j.Exchange != nil {
 		t.Errorf("running: %v, journal: %+v", i.running(), j)
 	}
 	i.fails(t, Options{}, "it was interrupted")

@@ -10,6 +10,7 @@ import (
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/opencloud/index"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
 )
 
@@ -19,6 +20,9 @@ type Server struct {
 	Layout  opencloud.Layout `json:"layout"`
 	Control control.Config   `json:"control"`
 	Ready   readiness.Config `json:"ready"`
+	// StateDir is for messages: with it, the command that tries again works wherever
+	// the configuration is.
+	StateDir string `json:"-"`
 }
 
 // Took is how long the parts of bringing an instance back took.
@@ -45,11 +49,11 @@ func Start(ctx context.Context, s Server, also []string, update func(string)) (T
 	}
 	c, err := control.New(s.Control)
 	if err != nil {
-		return Took{}, notBack(err, "ocbackup recover")
+		return Took{}, NotBack(ctx, s, err)
 	}
 	took, err := start(ctx, c, s, also, update)
 	if err != nil {
-		return took, notBack(err, "ocbackup recover")
+		return took, NotBack(ctx, s, err)
 	}
 	return took, nil
 }
@@ -125,23 +129,62 @@ func watch(ctx context.Context, c control.Controller, end context.CancelCauseFun
 	}
 }
 
-// notBack is an error that says that the instance is not back. The hint that the
+// NotBack is an error that says that the instance is not back. The hint that the
 // cause carries comes before the command that tries again.
-func notBack(err error, again string) error {
+func NotBack(ctx context.Context, s Server, err error) error {
 	_, _, hint := fail.Details(err)
-	if hint = strings.TrimSpace(hint); hint != "" {
-		again = hint + "\nthen: " + again
+	again := Command(s.StateDir)
+	steps := []string{hint}
+	if dir := damagedIndex(ctx, s); dir != "" {
+		steps = append(steps, "the search index is damaged, and keeps OpenCloud from starting: mv "+Quote(dir)+" "+Quote(dir+".damaged"), again, "ocbackup reindex")
+	} else {
+		steps = append(steps, again)
 	}
+	if hint == "" {
+		steps = steps[1:]
+	}
+	hint = strings.Join(steps, "\nthen: ")
 	return &fail.Error{
-		Code: fail.NotBack, What: "bring OpenCloud back", Err: err, Hint: again,
+		Code: fail.NotBack, What: "bring OpenCloud back", Err: err, Hint: hint,
 		State: "OPENCLOUD IS NOT BACK",
 	}
 }
 
-// quote makes a word safe for a shell.
-func quote(s string) string {
+// damagedIndex returns the directory of a search index that keeps the server from
+// starting; empty: there is none.
+func damagedIndex(ctx context.Context, s Server) string {
+	l := s.Layout
+	if l.SearchExternal || l.SearchDir == "" || index.Judge(ctx, l.SearchDir, false).State != index.Damaged {
+		return ""
+	}
+	dirs, err := index.Dirs(l.SearchDir)
+	if err != nil || len(dirs) == 0 {
+		return ""
+	}
+	return dirs[0] // the one that the server uses, and that was judged
+}
+
+// Command is the command that recovers the instance with a state directory.
+func Command(stateDir string) string {
+	if stateDir == "" {
+		return "ocbackup recover"
+	}
+	return "ocbackup --state-dir " + Quote(stateDir) + " recover"
+}
+
+// RemoveCommand is the command that removes trees.
+func RemoveCommand(trees []string) string {
+	words := []string{"rm -rf"}
+	for _, t := range trees {
+		words = append(words, Quote(t))
+	}
+	return strings.Join(words, " ")
+}
+
+// Quote makes a word safe for a shell.
+func Quote(s string) string {
 	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("/._-+:@%", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+		return !strings.ContainsRune("/._-+:@%=,", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 	}) {
 		return s
 	}

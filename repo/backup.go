@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -31,9 +32,37 @@ func (r *Repo) Backup(ctx context.Context, s BackupSpec) (Summary, error) {
 	for _, p := range s.Exclude {
 		args = append(args, "--exclude="+p)
 	}
-	args = append(args, r.backupFlags(s.Tags, s.OnProgress)...)
-	args = append(append(args, "--"), s.Targets...)
+	args = append(args, r.backupFlags(s.Tags)...)
+	if s.NoScan || s.OnProgress == nil {
+		args = append(args, "--no-scan") // the scan only counts what there is
+	}
+	if len(s.Targets) <= maxTargets {
+		args = append(append(args, "--"), s.Targets...)
+	} else {
+		list, err := r.targetList(s.Targets)
+		if err != nil {
+			return Summary{}, fmt.Errorf("back up %s: %w", s.Dir, err)
+		}
+		defer os.Remove(list) //nolint:errcheck // a left-over temporary file is no reason to fail
+		args = append(args, "--files-from-raw="+list)
+	}
 	return r.backup(ctx, call{command: "backup", args: args, dir: s.Dir}, s.DryRun, s.OnProgress)
+}
+
+// maxTargets is how many targets are given as arguments: Linux limits their length.
+const maxTargets = 100
+
+// targetList writes targets to a temporary file, each ended by a NUL.
+func (r *Repo) targetList(targets []string) (path string, err error) {
+	f, err := os.CreateTemp(r.opt.TempDir, "ocbackup-targets-*")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.WriteString(strings.Join(targets, "\x00") + "\x00")
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
 }
 
 func (s BackupSpec) validate() error {
@@ -70,7 +99,7 @@ func validTags(tags []string) error {
 }
 
 // backupFlags are those of every kind of backup.
-func (r *Repo) backupFlags(tags []string, onProgress func(Progress)) []string {
+func (r *Repo) backupFlags(tags []string) []string {
 	var args []string
 	if r.opt.Host != "" {
 		args = append(args, "--host="+r.opt.Host)
@@ -83,9 +112,6 @@ func (r *Repo) backupFlags(tags []string, onProgress func(Progress)) []string {
 	}
 	if r.opt.Compression != "" {
 		args = append(args, "--compression="+r.opt.Compression)
-	}
-	if onProgress == nil {
-		args = append(args, "--no-scan") // the scan only counts what there is
 	}
 	return args
 }

@@ -37,7 +37,7 @@ func (r *Repo) BackupCommand(ctx context.Context, s CommandSpec) (Summary, error
 	}()
 	carried[stderrCarrier] = stderr.Name()
 	args := append([]string{"--json", "--force", "--stdin-from-command", "--stdin-filename=" + s.Filename},
-		r.backupFlags(s.Tags, s.OnProgress)...)
+		append(r.backupFlags(s.Tags), "--no-scan")...)
 	args = append(args, "--", "/bin/sh", "-c", script, "sh")
 	c := call{command: "backup", args: append(args, s.Command...), env: carried, secrets: secrets}
 	sum, err := r.backup(ctx, c, false, s.OnProgress)

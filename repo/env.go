@@ -2,6 +2,7 @@ package repo
 
 import (
 	"os"
+	"regexp"
 	"sort"
 	"strings"
 )
@@ -104,12 +105,11 @@ func (r *Repo) env() envMap {
 // secrets lists what must not turn up in an error or a log.
 func (r *Repo) secrets() []string {
 	var l []string
-	for _, value := range r.opt.Env {
-		l = append(l, value)
-	}
-	for name, value := range processEnv() {
-		if secretName(name) {
-			l = append(l, value)
+	for _, env := range []envMap{r.opt.Env, processEnv()} {
+		for name, value := range env {
+			if secretName(name) {
+				l = append(l, value)
+			}
 		}
 	}
 	l = append(l, locationSecrets(r.opt.Location)...)
@@ -118,14 +118,15 @@ func (r *Repo) secrets() []string {
 	return l
 }
 
-// secretName reports whether an inherited variable holds a secret that restic or
-// a backend takes from the environment (the list is in doc/075_scripting.rst).
+// secretWord is what the name of a variable with a secret holds: RESTIC_PASSWORD,
+// AWS_SECRET_ACCESS_KEY, AZURE_ACCOUNT_SAS, OS_AUTH_TOKEN, ST_KEY ... (restic's list
+// is in its doc/075_scripting.rst; rclone, and programs of the admin's, have their own).
+var secretWord = regexp.MustCompile(`(?i)KEY|SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|(?:^|_)(?:PASS|PW|SAS)(?:$|_)`)
+
+// whereWord ends the names of variables that tell where a secret is.
+var whereWord = regexp.MustCompile(`(?i)_(?:FILE|PATH|DIR|COMMAND|HINT)$`)
+
+// secretName reports whether a variable of this name holds a secret.
 func secretName(name string) bool {
-	switch name {
-	case "RESTIC_PASSWORD", "RESTIC_REST_PASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-		"AZURE_ACCOUNT_KEY", "AZURE_ACCOUNT_SAS", "B2_ACCOUNT_KEY", "GOOGLE_ACCESS_TOKEN",
-		"OS_PASSWORD", "OS_APPLICATION_CREDENTIAL_SECRET", "OS_AUTH_TOKEN", "ST_KEY":
-		return true
-	}
-	return false
+	return secretWord.MatchString(name) && !whereWord.MatchString(name)
 }

@@ -161,8 +161,11 @@ func (r *Repo) explain(x *proc.ExitError, words string) error {
 // for a file that is not there).
 var damageText = regexp.MustCompile(`ciphertext verification failed|invalid data returned|returned invalid hash|file is too short|` +
 	`plaintext is too short|blob .*not found|id [0-9a-f]{64} not found in repository|not found in (?:the )?index|hash does not match|` +
-	`invalid input: magic number mismatch|tree nodes? (?:is|are) not ordered|invalid character|unexpected end of JSON input|` +
-	`<(?:data|index|snapshot)/[0-9a-f]+>\)?:.*(?:no such file or directory|does not exist|[Nn]ot ?[Ff]ound|NoSuchKey|\(404\))`)
+	`invalid input: magic number mismatch|tree nodes? (?:is|are) not ordered|` +
+	`<(?:data|index|snapshot)/[0-9a-f]+>\)?:.*` + goneText + `|` + goneText + `[^\n]*\n(?:ReadFull|LoadRaw|Load)\(<`)
+
+// goneText is how backends say that a file is not there.
+const goneText = `(?:no such file or directory|does not exist|[Nn]ot ?[Ff]ound|NoSuchKey|\(404\))`
 
 func unreachable(at, why string) error { return fmt.Errorf("%w: %s: %s", ErrUnreachable, at, why) }
 

@@ -34,6 +34,8 @@ func (r *Repo) Failure(err error, what string) error {
 		code, hint = fail.Usage, "set password_file or password_command in [repository]"
 	case errors.Is(err, ErrExists):
 		code, hint = fail.Usage, "use it with its own password, or choose another location"
+	case errors.As(err, &damage) && damage.atTarget():
+		code, hint = fail.Failed, TargetHint
 	case errors.As(err, &damage), errors.Is(err, ErrDamaged):
 		code, hint = fail.Inconsistent, "\"ocbackup verify\" tells what is damaged; other sets may be sound"
 	case errors.Is(err, ErrWrongPassword):

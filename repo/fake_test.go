@@ -256,7 +256,7 @@ func TestSecrets(t *testing.T) {
 echo '{"message_type":"error","error":{"message":"say \"code\" or s3cr\"et"},"during":"archival","item":"/f"}' >&2
 echo '{"message_type":"exit_error","code":1,"message":"Fatal: denied: http://u:p%40ss@h/ p@ss inherited-token code"}' >&2; exit 1`)
 	// Secrets that are part of the JSON itself, or that JSON spells in another way.
-	r.opt.Env = map[string]string{"X": "code", "Y": `s3cr"et`}
+	r.opt.Env = map[string]string{"X_KEY": "code", "Y_SECRET": `s3cr"et`, "Z_REGION": "exit", "Z_KEY_FILE": "denied"}
 	r.opt.Location = "rest:http://u:p%40ss@h/"
 	_, err := r.Backup(ctx(t), BackupSpec{Dir: "/", Targets: []string{"etc"}})
 	contains(t, err, "denied: http://u:***@h/ *** *** ***")
@@ -265,7 +265,7 @@ echo '{"message_type":"exit_error","code":1,"message":"Fatal: denied: http://u:p
 		t.Errorf("arguments: %s (%v)", args, readErr)
 	}
 	r = fakeRestic(t, `echo '{"message_type":"error","error":{"message":"say s3cr\"et"},"during":"archival","item":"/f"}' >&2; exit 3`)
-	r.opt.Env = map[string]string{"Y": `s3cr"et`}
+	r.opt.Env = map[string]string{"Y_PASSWORD": `s3cr"et`}
 	_, err = r.Backup(ctx(t), BackupSpec{Dir: "/", Targets: []string{"etc"}})
 	contains(t, err, "/f: say ***")
 }
@@ -338,6 +338,12 @@ func TestLocation(t *testing.T) {
 		"sftp:user@host:/srv/backup":              "sftp:user@host:/srv/backup",
 		"s3:https://s3.example.com/bucket/prefix": "s3:https://s3.example.com/bucket/prefix",
 		"rest:https://user:pass@host":             "rest:https://user:***@host",
+		"rest:https://user:p/a@ss@host:8000/path": "rest:https://user:***@host:8000/path",
+		"rest:http://user:p%zz@host/path":         "rest:http://user:***@host/path",
+		"rest:https://host:8000/a@b":              "rest:https://host:8000/a@b",
+		"rest:https://user@host/r":                "rest:https://user@host/r",
+		"sftp://user:pass@host:2222//srv/backup":  "sftp://user:***@host:2222//srv/backup",
+		"/srv/u:p@x":                              "/srv/u:p@x",
 		"swift:container:/path":                   "swift:container:/path",
 	} {
 		if got := New(Options{Location: loc}).Location(); got != want {

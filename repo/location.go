@@ -3,15 +3,21 @@ package repo
 import (
 	"net/url"
 	"strings"
+
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // Location names the repository in messages: a password in it is replaced by ***.
-func (r *Repo) Location() string {
-	from, to, ok := locationPassword(r.opt.Location)
+func (r *Repo) Location() string { return WithoutPassword(r.opt.Location) }
+
+// WithoutPassword returns a repository's location with the password in it, if there
+// is one, replaced by ***.
+func WithoutPassword(location string) string {
+	from, to, ok := locationPassword(location)
 	if !ok {
-		return r.opt.Location
+		return location
 	}
-	return r.opt.Location[:from] + "***" + r.opt.Location[to:]
+	return location[:from] + "***" + location[to:]
 }
 
 // locationPassword finds the password in a location such as
@@ -27,6 +33,9 @@ func locationPassword(loc string) (from, to int, ok bool) {
 		end = start + i
 	}
 	at := strings.LastIndexByte(loc[start:end], '@')
+	if _, port, has := strings.Cut(loc[start:end], ":"); at < 0 && has && strings.Trim(port, "0123456789") != "" {
+		at = strings.LastIndexByte(loc[start:], '@') // no port: a password that holds a slash
+	}
 	if at < 0 {
 		return 0, 0, false
 	}
@@ -55,10 +64,10 @@ func locationSecrets(loc string) []string {
 // local is in its internal/backend/location: "local:PATH", or no colon at all.
 func absoluteLocation(loc string) string {
 	if p, ok := strings.CutPrefix(loc, "local:"); ok {
-		return "local:" + absolute(p)
+		return "local:" + paths.Absolute(p)
 	}
 	if strings.Contains(loc, ":") {
 		return loc
 	}
-	return absolute(loc)
+	return paths.Absolute(loc)
 }

@@ -59,6 +59,11 @@ func (r *Repo) Ls(ctx context.Context, snapshot, dir string, fn func(Node) error
 	if err == nil && !seen && dir != "/" {
 		err = notInSnapshot(snapshot, dir)
 	}
+	var x *proc.ExitError
+	if errors.As(err, &x) && strings.HasPrefix(x.Stderr, "panic: runtime error") {
+		// So ends ls at a folder that it can't load, up to release 0.18.
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	return err
 }
 

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -213,6 +215,35 @@ func TestCommand(t *testing.T) {
 	})
 }
 
+// So many targets do not fit on a command line.
+func TestManyTargets(t *testing.T) {
+	eachRestic(t, func(t *testing.T, binary string) {
+		r, dir := newRepo(t, binary)
+		r.opt.TempDir = filepath.Join(dir, "tmp")
+		if err := os.Mkdir(r.opt.TempDir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		src := filepath.Join(dir, "src")
+		targets := []string{"-dash", "star*", "new\nline", "$HOME #x", " blank "}
+		for i := range maxTargets {
+			targets = append(targets, "spaces/"+strconv.Itoa(i))
+		}
+		for _, name := range targets {
+			write(t, filepath.Join(src, name), name)
+		}
+		spec := BackupSpec{Dir: src, Targets: targets}
+		sum := backup(t, r, spec)
+		spec.Parent = sum.SnapshotID
+		again := backup(t, r, spec)
+		if sum.FilesNew != uint64(len(targets)) || again.FilesUnmodified != uint64(len(targets)) {
+			t.Errorf("%d targets: %+v, %+v", len(targets), sum, again)
+		}
+		if left, err := os.ReadDir(r.opt.TempDir); err != nil || len(left) > 0 {
+			t.Errorf("left over: %v, %v", left, err)
+		}
+	})
+}
+
 func TestDamage(t *testing.T) {
 	eachRestic(t, func(t *testing.T, binary string) {
 		r, dir := newRepo(t, binary)
@@ -245,6 +276,22 @@ func TestDamage(t *testing.T) {
 		if _, err := r.Restore(ctx(t), RestoreSpec{Snapshot: sum.SnapshotID, Target: filepath.Join(dir, "out")}); err == nil {
 			t.Error("restored a damaged snapshot")
 		}
+		isDamage := func(what string) {
+			t.Helper()
+			if err := r.Dump(ctx(t), sum.SnapshotID, "/root/f", io.Discard); !errors.Is(err, ErrDamaged) {
+				t.Errorf("dump, %s: %v", what, err)
+			}
+			if err := r.Ls(ctx(t), sum.SnapshotID, "", func(Node) error { return nil }); !errors.Is(err, ErrDamaged) {
+				t.Errorf("ls, %s: %v", what, err)
+			}
+		}
+		isDamage("packs damaged")
+		for _, p := range packs {
+			if err := os.Rename(p, p+".away"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		isDamage("packs gone")
 
 		damage(t, filepath.Join(dir, "repo", "snapshots", sum.SnapshotID))
 		if err := os.RemoveAll(filepath.Join(dir, "cache")); err != nil {

@@ -4,9 +4,10 @@ package repo
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // Options say which repository, and how restic is run.
@@ -20,7 +21,8 @@ type Options struct {
 	PasswordFile    string
 	PasswordCommand string
 	// Env is added to restic's environment: backend credentials (AWS_ACCESS_KEY_ID, ...).
-	// Its values are treated as secrets.
+	// The values of those whose names say so (KEY, SECRET, TOKEN, PASSWORD, ...) are
+	// kept out of errors and logs.
 	Env map[string]string
 	// Host is the --host of new snapshots, and of those that are listed.
 	Host string
@@ -118,6 +120,9 @@ type BackupSpec struct {
 	Parent string
 	// DryRun reads and compares but stores nothing; the Summary has no snapshot id.
 	DryRun bool
+	// NoScan spares the walk by which restic finds out how much there is: Progress
+	// then has no totals.
+	NoScan bool
 	// OnProgress may be nil.
 	OnProgress func(Progress)
 }
@@ -189,25 +194,14 @@ type Repo struct {
 // Relative paths are taken from the present working directory.
 func New(opt Options) *Repo {
 	if strings.ContainsRune(opt.Binary, '/') {
-		opt.Binary = absolute(opt.Binary)
+		opt.Binary = paths.Absolute(opt.Binary)
 	}
 	if opt.Binary == "" {
 		opt.Binary = "restic"
 	}
 	opt.Location = absoluteLocation(opt.Location)
-	opt.PasswordFile = absolute(opt.PasswordFile)
-	opt.CacheDir = absolute(opt.CacheDir)
-	opt.TempDir = absolute(opt.TempDir)
+	opt.PasswordFile = paths.Absolute(opt.PasswordFile)
+	opt.CacheDir = paths.Absolute(opt.CacheDir)
+	opt.TempDir = paths.Absolute(opt.TempDir)
 	return &Repo{opt: opt}
-}
-
-// absolute makes a path independent of the working directory that restic gets.
-func absolute(path string) string {
-	if path == "" {
-		return ""
-	}
-	if abs, err := filepath.Abs(path); err == nil {
-		return abs
-	}
-	return path
 }

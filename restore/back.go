@@ -3,14 +3,12 @@ package restore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/fault"
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud/control"
-	"github.com/ocbackup/ocbackup/opencloud/index"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
 )
@@ -38,21 +36,11 @@ func (r *run) bringUp(ctx context.Context, step progress.Step) error {
 
 // start starts the instance and waits until it is ready.
 func (r *run) start(ctx context.Context, step progress.Step) error {
-	step.Update("starting OpenCloud")
-	// Made anew: what the controller found out may have been restored meanwhile.
-	ctl, err := control.New(r.cfg.Control)
-	if err != nil {
-		return err
-	}
-	if err := ctl.Start(ctx, r.before.Also); err != nil {
-		return err
-	}
 	r.stopped = true // from here on it matters whether it comes up
-	if err := fault.Point("restore.started"); err != nil {
+	if _, err := recovery.Start(ctx, r.server(), r.before.Also, step.Update); err != nil {
 		return err
 	}
-	_, err = recovery.Start(ctx, r.server(), r.before.Also, step.Update)
-	return err
+	return fault.Point("restore.started")
 }
 
 // rollBack brings the old data back when the server did not come up with the new.
@@ -60,19 +48,19 @@ func (r *run) rollBack(ctx context.Context, step progress.Step, cause error) err
 	switch {
 	case r.before.State == control.Absent:
 		// There was no instance. The data is where it belongs; starting it may take more.
-		r.back = true
+		r.back, r.unready = true, true
 		if err := guard.Clear(r.stateDir()); err != nil {
 			cause = errors.Join(cause, err)
 		}
 		return &fail.Error{
 			Code: fail.Failed, What: "the data is restored, but OpenCloud did not start", Err: plain(cause),
-			Hint: "start it by hand: " + r.startHint() + "; then, if it says so: ocbackup reindex",
+			Hint: "start it by hand: " + r.startHint() + "; then, if it says so: " + r.command("reindex"),
 		}
 	case r.before.State != control.Running || r.NoRollback || r.plan == nil:
 		r.stopped = true
-		hint := "look into the server's log; then \"ocbackup recover\" starts it again"
+		hint := "look into the server's log; then start it again: " + recovery.Command(r.stateDir())
 		if r.res.Undo != "" {
-			hint += ", and \"" + r.res.Undo + "\" brings the old data back"
+			hint += "\nor bring the old data back: " + r.res.Undo
 		}
 		return &fail.Error{Code: fail.NotBack, What: "OpenCloud does not come up with the restored data", Hint: hint, Err: cause}
 	}
@@ -80,10 +68,6 @@ func (r *run) rollBack(ctx context.Context, step progress.Step, cause error) err
 	r.done, r.res.Aside, r.res.Undo, r.res.Delete = false, nil, "", ""
 	if err := r.write(r.journal()); err != nil {
 		return &fail.Error{Code: fail.NotBack, Err: errors.Join(cause, err)}
-	}
-	var killed *control.KilledError
-	if err := r.ctl.Stop(ctx); err != nil && !errors.As(err, &killed) {
-		return &fail.Error{Code: fail.NotBack, What: "stop OpenCloud", Err: errors.Join(err, cause), Hint: "stop it by hand, then \"ocbackup recover\""}
 	}
 	if err := r.putBack(ctx, step); err != nil {
 		return errors.Join(err, cause)
@@ -101,10 +85,10 @@ func plain(err error) error { return errors.New(err.Error()) }
 // but time-outs ends it.
 func (r *run) putBack(ctx context.Context, step progress.Step) error {
 	ctx = context.WithoutCancel(ctx)
-	step.Update("putting the old data back")
-	if err := r.undoExchange(); err != nil {
-		r.stopped = true
-		return fail.Wrap(fail.NotBack, err, "put the old data back", "mend what it says, then run \"ocbackup recover\"")
+	begun, err := recovery.TakeBack(ctx, r.stateDir(), r.server(), r.exchanged, step.Update)
+	r.stopped = r.stopped || begun || err != nil
+	if err != nil {
+		return recovery.NotBack(ctx, r.server(), err)
 	}
 	r.reloadUnits(ctx)
 	if r.before.State == control.Running && r.held == nil {
@@ -114,30 +98,8 @@ func (r *run) putBack(ctx context.Context, step progress.Step) error {
 			return err // the journal stays: the next run, the boot unit and "ocbackup recover" go on from it
 		}
 	}
-	if err := r.forget(); err != nil {
-		return err
-	}
-	r.back = true
+	r.back = true // the journal goes last, when what was staged is gone
 	return nil
-}
-
-// undoExchange brings the old data to its place, and its markers.
-func (r *run) undoExchange() error {
-	if err := guard.UndoSwap(r.plan.Steps); err != nil {
-		return err
-	}
-	for path, m := range r.old {
-		if err := m.apply(path); err != nil {
-			return fmt.Errorf("owner and attributes of %s: %w", path, err)
-		}
-	}
-	var err error
-	if r.marker == nil {
-		err = index.ClearRequired(r.stateDir())
-	} else {
-		err = index.MarkRequired(r.stateDir(), *r.marker)
-	}
-	return errors.Join(err, r.dropUndo(), removeEmpty(r.asides()))
 }
 
 // reloadUnits makes systemd see unit files that were exchanged, and enables the unit

@@ -14,6 +14,7 @@ import (
 	"github.com/ocbackup/ocbackup/census"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/fault"
+	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/index"
 	"github.com/ocbackup/ocbackup/progress"
@@ -115,14 +116,14 @@ func moveInto(from, to string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	m, err := readMeta(dir)
+	m, err := guard.ReadMeta(dir)
 	if err != nil {
 		return err
 	}
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return m.apply(dir)
+	return m.Apply(dir)
 }
 
 // wantsReindex says why the search index must be built again after the restore, as

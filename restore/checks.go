@@ -14,8 +14,8 @@ import (
 	"syscall"
 
 	"github.com/dustin/go-humanize"
+	"github.com/goccy/go-yaml"
 	"github.com/pkg/xattr"
-	"gopkg.in/yaml.v3"
 
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ocbackup/ocbackup/fail"
@@ -18,6 +17,7 @@ import (
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/index"
 	"github.com/ocbackup/ocbackup/progress"
+	"github.com/ocbackup/ocbackup/recovery"
 )
 
 // cold is the window in which the instance is away: the old data is exchanged for
@@ -73,6 +73,7 @@ func (r *run) makePlan() error {
 	if err := r.dropStaleIndex(); err != nil {
 		return err
 	}
+	r.addSpares()
 	for _, s := range r.plan.Steps {
 		if dir := filepath.Dir(s.To); r.isAside(s.To) {
 			if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -80,17 +81,49 @@ func (r *run) makePlan() error {
 			}
 		}
 	}
-	r.fresh, r.old = map[string]meta{}, map[string]meta{}
+	if r.exchanged, err = recovery.Before(r.stateDir()); err != nil {
+		return err
+	}
+	r.exchanged.Swap, r.exchanged.Aside, r.exchanged.Absent = r.plan.Steps, r.asides(), r.before.State == control.Absent
+	r.fresh, r.exchanged.Stay = map[string]guard.Meta{}, map[string]guard.Meta{}
 	for _, s := range r.plan.Stay {
-		if r.fresh[s.Path], err = readMeta(s.Staged); err != nil {
+		if r.fresh[s.Path], err = guard.ReadMeta(s.Staged); err != nil {
 			return err
 		}
-		if r.old[s.Path], err = readMeta(s.Path); err != nil {
+		if r.exchanged.Stay[s.Path], err = guard.ReadMeta(s.Path); err != nil {
 			return err
 		}
 	}
-	r.marker, err = index.Required(r.stateDir())
-	return err
+	return nil
+}
+
+// addSpares says where that goes which the server makes anew in places that nothing
+// is put in: with the rest of what is restored, for it has come to be with it.
+func (r *run) addSpares() {
+	filled := map[string]bool{}
+	for _, s := range r.plan.Steps {
+		filled[s.To] = true
+	}
+	for i, s := range r.plan.Steps {
+		if filled[s.From] || !r.isAside(s.To) {
+			continue
+		}
+		aside := asideOf(s.To)
+		rel, _ := below(aside, s.To)
+		stage := filepath.Join(filepath.Dir(aside), stagePrefix+r.set.ID)
+		r.plan.Steps[i].Spare = filepath.Join(stage, rel)
+		if !slices.Contains(r.stages, stage) {
+			r.stages = append(r.stages, stage)
+		}
+	}
+}
+
+// asideOf returns the directory for old data that a path lies in.
+func asideOf(p string) string {
+	for !ours(filepath.Base(p)) {
+		p = filepath.Dir(p)
+	}
+	return p
 }
 
 // isAside tells whether a path is where old data is kept.
@@ -153,13 +186,13 @@ func (r *run) staleIndex() ([]string, error) {
 func (r *run) journal() guard.Journal {
 	j := guard.Journal{
 		Kind: guard.Restore, Instance: r.cfg.Name, Set: r.set.ID, PID: os.Getpid(),
-		Written: time.Now(), WasRunning: r.running(), Also: r.before.Also,
+		Written: time.Now(), WasRunning: r.running(), Also: r.before.Also, Exchange: r.exchanged,
 	}
-	if r.plan != nil {
-		j.Swap = r.plan.Steps
+	if !r.KeepStaging {
+		j.Staging = r.stages
 	}
 	if r.held != nil {
-		j.Hold = r.held.Hold
+		j.Hold, j.Again = r.held.Hold, r.held.Again
 	}
 	return j
 }
@@ -171,6 +204,7 @@ func (r *run) write(j guard.Journal) error {
 		return err
 	}
 	j.Server = server
+	r.journaled = true
 	return fail.Wrap(fail.Failed, guard.Write(r.stateDir(), j), "write the journal", "check the state directory ("+r.stateDir()+")")
 }
 
@@ -194,6 +228,7 @@ func (r *run) arm(j guard.Journal) (*guard.Guard, error) {
 // forget takes the journal back: nothing was done, or all of it was undone. That of
 // an earlier restore in place stays.
 func (r *run) forget() error {
+	r.journaled = false
 	if r.held != nil {
 		return guard.Write(r.stateDir(), *r.held)
 	}
@@ -225,7 +260,7 @@ func (r *run) exchange(ctx context.Context, step progress.Step) error {
 		}
 	}
 	for _, s := range r.plan.Stay {
-		if err := r.fresh[s.Path].apply(s.Path); err != nil {
+		if err := r.fresh[s.Path].Apply(s.Path); err != nil {
 			return fail.Wrap(fail.Failed, err, "restore owner and attributes of "+s.Path, "")
 		}
 	}
@@ -281,17 +316,26 @@ func (r *run) commit(ctx context.Context) error {
 		return fail.Wrap(fail.Failed, err, "write down how to undo the restore", "check the state directory ("+r.stateDir()+")")
 	}
 	j := r.journal()
-	j.Swap, j.Hold = nil, ""
+	j.Exchange, j.Hold, j.Again = nil, "", ""
 	j.WasRunning = !r.noStart() && r.before.State != control.Absent
 	if err := r.write(j); err != nil {
 		return err
 	}
-	r.done, r.held = true, nil
+	r.committed()
 	if r.res.Aside = r.asides(); len(r.res.Aside) > 0 {
-		r.res.Undo = "ocbackup restore --undo"
-		r.res.Delete = "rm -rf " + strings.Join(r.res.Aside, " ")
+		r.res.Undo = r.command("restore", "--undo")
+		r.res.Delete = recovery.RemoveCommand(r.res.Aside)
 	}
 	return nil
+}
+
+// committed notes that the restored data is in place for good. From now on the
+// commands that people are told need the configuration.
+func (r *run) committed() {
+	r.done, r.held = true, nil
+	if err := r.writeConfig(); err != nil {
+		r.note("The configuration could not be written to " + r.ConfigPath + ": " + err.Error())
+	}
 }
 
 // asides lists the directories that hold the old data.
@@ -301,11 +345,7 @@ func (r *run) asides() []string {
 		if !r.isAside(s.To) {
 			continue
 		}
-		dir := s.To
-		for !ours(filepath.Base(dir)) {
-			dir = filepath.Dir(dir)
-		}
-		if !slices.Contains(out, dir) {
+		if dir := asideOf(s.To); !slices.Contains(out, dir) {
 			out = append(out, dir)
 		}
 	}

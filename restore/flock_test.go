@@ -7,7 +7,7 @@ import (
 )
 
 // flock locks a file as a running server does.
-func (s *site) flock(rel string) {
+func (s *site) flock(rel string) *os.File {
 	f, err := os.OpenFile(filepath.Join(s.base, rel), os.O_RDWR, 0)
 	if err != nil {
 		s.t.Fatal(err)
@@ -16,4 +16,5 @@ func (s *site) flock(rel string) {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = f.Close() })
+	return f
 }

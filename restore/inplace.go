@@ -18,7 +18,6 @@ import (
 	"github.com/ocbackup/ocbackup/fault"
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud"
-	"github.com/ocbackup/ocbackup/opencloud/index"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
 )
@@ -26,10 +25,6 @@ import (
 // coldInPlace overwrites the old data while the instance is away. From the first
 // write on, nothing but a complete restore lets it be started again.
 func (r *run) coldInPlace(ctx context.Context, step progress.Step) (string, error) {
-	var err error
-	if r.marker, err = index.Required(r.stateDir()); err != nil {
-		return "", err
-	}
 	specs, err := r.overwrites(ctx)
 	if err != nil {
 		return "", err
@@ -50,12 +45,11 @@ func (r *run) coldInPlace(ctx context.Context, step progress.Step) (string, erro
 		err = ctx.Err()
 	}
 	if err != nil {
-		r.plan = &plan{} // nothing was exchanged
 		return "", errors.Join(err, r.putBack(ctx, step), g.Disarm())
 	}
 	if err := r.overwrite(ctx, step, specs); err != nil {
 		return "", errors.Join(fail.Wrap(fail.NotBack, err, "the restore in place was not completed",
-			"run the same command again: it goes on where this one stopped"), g.Disarm())
+			"run it again, it goes on where this one stopped: "+r.again()), g.Disarm())
 	}
 	if err := r.bringUp(ctx, step); err != nil {
 		return "", errors.Join(err, g.Disarm())
@@ -71,7 +65,8 @@ func (r *run) coldInPlace(ctx context.Context, step progress.Step) (string, erro
 // server may be started.
 func (r *run) overwrite(ctx context.Context, step progress.Step, specs []overwriteSpec) error {
 	j := r.journal()
-	j.Hold = "the restore in place of set " + r.set.ID + " was not completed; run it again: ocbackup restore --in-place " + r.set.ID
+	j.Again = r.again()
+	j.Hold = "the restore in place of set " + r.set.ID + " was not completed; run it again: " + j.Again
 	if err := r.write(j); err != nil {
 		return err
 	}
@@ -79,7 +74,7 @@ func (r *run) overwrite(ctx context.Context, step progress.Step, specs []overwri
 	for _, s := range specs {
 		step.Update("restoring " + s.it.Name)
 		if err := r.overwriteOne(ctx, step, s); err != nil {
-			return r.Repo.Failure(err, fmt.Sprintf("restore %s to %s", s.it.Name, s.it.target))
+			return atTarget(err, fmt.Sprintf("restore %s to %s", s.it.Name, s.it.target))
 		}
 	}
 	if err := fault.Point("inplace.restored"); err != nil {
@@ -107,12 +102,31 @@ func (r *run) overwrite(ctx context.Context, step progress.Step, specs []overwri
 	if err := r.markReindex(); err != nil {
 		return err
 	}
-	j.Hold, j.WasRunning = "", !r.noStart()
+	j.Hold, j.Again, j.WasRunning = "", "", !r.noStart()
 	if err := r.write(j); err != nil {
 		return err
 	}
-	r.hold, r.held, r.done = false, nil, true
+	r.hold = false
+	r.committed()
 	return nil
+}
+
+// again is the command that completes this restore.
+func (r *run) again() string {
+	words := []string{"restore", "--in-place"}
+	if r.Config == nil {
+		words = append(words, "--repository", r.Bare.Location)
+		if r.Bare.PasswordFile != "" {
+			words = append(words, "--password-file", r.Bare.PasswordFile)
+		}
+	}
+	if len(r.Components) > 0 {
+		words = append(words, "--component", strings.ReplaceAll(join(r.Components), " ", ""))
+	}
+	for _, m := range r.Maps {
+		words = append(words, "--map", m.Old+"="+m.New)
+	}
+	return r.command(append(words, r.set.ID)...)
 }
 
 // makeLinks makes the symbolic links by which the configured paths lead to their targets.
@@ -174,7 +188,7 @@ func boolInt(b bool) int {
 }
 
 func (r *run) overwriteSpec(ctx context.Context, it *item) (overwriteSpec, error) {
-	s := overwriteSpec{it: it, spec: repo.RestoreSpec{Snapshot: it.Snapshot, Overwrite: "if-changed"}}
+	s := overwriteSpec{it: it, spec: repo.RestoreSpec{Snapshot: it.Snapshot, Overwrite: "always"}}
 	if it.absent() || !it.Dir {
 		return s, nil
 	}
@@ -274,14 +288,14 @@ func (r *run) overwriteOne(ctx context.Context, step progress.Step, s overwriteS
 		if it.partial() {
 			return nil
 		}
-		return os.RemoveAll(it.target)
+		return r.remove(it.target)
 	case !it.Dir:
 		return r.overwriteFile(ctx, it)
 	}
 	s.spec.OnProgress = func(p repo.Progress) {
 		step.Update(fmt.Sprintf("restoring %s, %s of %s", it.Name, humanize.IBytes(p.BytesDone), humanize.IBytes(p.BytesTotal)))
 	}
-	if _, err := r.Repo.Restore(ctx, s.spec); err != nil {
+	if _, err := r.restic(ctx, s.spec); err != nil {
 		return err
 	}
 	if !s.entry {
@@ -296,7 +310,30 @@ func (r *run) overwriteOne(ctx context.Context, step progress.Step, s overwriteS
 	if err != nil {
 		return err
 	}
-	return m.apply(it.target)
+	return m.Apply(it.target)
+}
+
+// remove removes what the set does not have, but for what stays in its midst, mount
+// points, and the directories above those.
+func (r *run) remove(p string) error {
+	holds := func(x string) bool { _, ok := below(p, x); return ok }
+	spared := slices.Clone(r.keep)
+	for _, it := range r.items {
+		if !it.absent() {
+			spared = append(spared, it.target) // restored already
+		}
+	}
+	switch {
+	case slices.Contains(spared, p):
+		return nil
+	case (diskTree{}).Kind(p) != dir, !r.mounts.at(p) && !slices.ContainsFunc(spared, holds) && len(r.mounts.inside(p)) == 0:
+		return os.RemoveAll(p)
+	}
+	entries, err := os.ReadDir(p)
+	for _, e := range entries {
+		err = errors.Join(err, r.remove(filepath.Join(p, e.Name())))
+	}
+	return err
 }
 
 // overwriteFile restores a root that is a single file, by a rename: a binary may
@@ -310,7 +347,7 @@ func (r *run) overwriteFile(ctx context.Context, it *item) error {
 		return err
 	}
 	defer os.RemoveAll(tmp) //nolint:errcheck // as above
-	if _, err := r.Repo.Restore(ctx, repo.RestoreSpec{Snapshot: it.Snapshot, Target: tmp}); err != nil {
+	if _, err := r.restic(ctx, repo.RestoreSpec{Snapshot: it.Snapshot, Target: tmp}); err != nil {
 		return err
 	}
 	return os.Rename(filepath.Join(tmp, it.Entry), it.target)

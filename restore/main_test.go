@@ -196,18 +196,21 @@ func makeTree(base string) error {
 }
 
 // makeScripts makes the scripts of control type "command". The server does not
-// start without its opencloud.yaml; it does not start on data of the set when a file
+// start without its opencloud.yaml, and makes directories that it misses; it does not start on data of the set when a file
 // "reject" says so.
 func makeScripts(base string) error {
 	for name, text := range map[string]string{
 		"start": `echo start >>$B/log
 [ -e $B/config/opencloud.yaml ] || { echo no opencloud.yaml >&2; exit 1; }
+[ -e $B/data/search/bleve ] || [ ! -e $B/data/search ] || { mkdir $B/data/search/bleve; echo anew >$B/data/search/bleve/made; }
+[ ! -e $B/makes ] || mkdir -p "$B/data/$(cat $B/makes)"
 if [ -e $B/reject ] && [ "$(cat $B/data/version)" = set ]; then echo poisoned >&2; exit 1; fi
 touch $B/running`,
 		"stop":   `echo stop >>$B/log; rm -f $B/running`,
 		"status": `[ -e $B/running ] || exit 3; stat -c %Z $B/running`,
 		"exec": `echo "exec $*" >>$B/log
-case "$1" in version) echo "Version: $(cat $B/installed 2>/dev/null || echo 4.0.0)";; esac`,
+case "$1" in version) echo "Version: $(cat $B/installed 2>/dev/null || echo 4.0.0)";;
+search) [ ! -e $B/noindex ] || { echo no index today >&2; exit 1; };; esac`,
 	} {
 		p := filepath.Join(base, "ctl", name)
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
@@ -416,7 +419,7 @@ func snap(t *testing.T, root string, skip ...string) []string {
 				return nil
 			}
 		}
-		m, err := readMeta(p)
+		m, err := guard.ReadMeta(p)
 		if err != nil {
 			return err
 		}

@@ -96,6 +96,8 @@ type Result struct {
 	// ReindexWhy says why it was called for.
 	Reindex    string `json:"reindex"`
 	ReindexWhy string `json:"reindex_why,omitempty"`
+	// ReindexBy is the command that builds it, as long as that is pending.
+	ReindexBy string `json:"reindex_command,omitempty"`
 
 	// Not lists what of the set was not restored, with how to get it.
 	Not []string `json:"not_restored,omitempty"`

@@ -151,8 +151,14 @@ func TestDecomposed(t *testing.T) {
 		change()
 		o := o
 		o.InPlace = true
+		// The set has no search index, and here its directory is a mount point.
+		s.write("data/search/bleve/x", "live")
+		s.bind("disk/data/search")
 		if _, err := Run(context.Background(), o); err != nil {
 			t.Fatal(err)
+		}
+		if !s.has("data/search") || s.has("data/search/bleve") {
+			t.Error("the mount point was not emptied")
 		}
 		same(t, "users", of, snap(t, users))
 	})

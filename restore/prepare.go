@@ -228,11 +228,12 @@ func (r *run) findTargets() error {
 // interrupted run has left.
 func (r *run) takeLock(ctx context.Context) error {
 	dir := r.stateDir()
-	j, err := guard.Read(dir)
-	if err == nil && (j == nil || j.Hold == "") {
-		_, err = recovery.Recover(ctx, dir, r.Report)
+	rep := r.Report
+	if j, err := guard.Read(dir); err == nil && j != nil && j.Hold != "" {
+		rep = progress.Discard // this restore may be what completes the one that was interrupted
 	}
-	if err != nil {
+	_, err := recovery.Recover(ctx, dir, rep)
+	if err != nil && !errors.Is(err, guard.ErrHeld) {
 		return err
 	}
 	if r.lock, err = guard.Acquire(dir, "restore"); err != nil {
@@ -241,21 +242,12 @@ func (r *run) takeLock(ctx context.Context) error {
 		}
 		return fail.Wrap(fail.Failed, err, "take the lock", "check the state directory ("+dir+")")
 	}
-	if j, err = guard.Read(dir); err != nil {
+	j, err := guard.Read(dir)
+	if err != nil {
 		return err
 	}
 	if j != nil && j.Hold == "" {
 		return fail.New(fail.Locked, "another run has just left the instance in the midst of its work", "run \"ocbackup recover\", then this command again")
-	}
-	if j != nil && len(j.Swap) > 0 {
-		// A restore that was to mend it died in the midst of its exchange.
-		if err := guard.UndoSwap(j.Swap); err != nil {
-			return fail.Wrap(fail.NotBack, err, "undo an interrupted restore", "mend what it says, then run this command again")
-		}
-		j.Swap = nil
-		if err := guard.Write(dir, *j); err != nil {
-			return err
-		}
 	}
 	r.held = j
 	return nil

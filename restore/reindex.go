@@ -23,18 +23,18 @@ func (r *run) reindex(ctx context.Context, step progress.Step) (string, error) {
 	if r.reindexWhy == "" {
 		return "", nil
 	}
-	r.res.Reindex, r.res.ReindexWhy = ReindexPending, r.reindexWhy
+	again := r.command("reindex")
+	r.res.Reindex, r.res.ReindexWhy, r.res.ReindexBy = ReindexPending, r.reindexWhy, again
 	if !r.res.Running {
-		r.note("The search index must be built again once OpenCloud runs: ocbackup reindex")
+		r.note("The search index must be built again once OpenCloud runs: " + again)
 		return "left for later: OpenCloud is not running", nil
 	}
-	const hint = "ocbackup reindex"
 	list, err := spaces.List(r.cfg.Layout)
 	if err != nil {
-		return "", fail.Wrap(fail.Failed, err, "build the search index again", hint)
+		return "", fail.Wrap(fail.Failed, err, "build the search index again", again)
 	}
 	if len(list) == 0 {
-		r.res.Reindex = ReindexDone
+		r.res.Reindex, r.res.ReindexBy = ReindexDone, ""
 		return "no spaces", index.ClearRequired(r.stateDir())
 	}
 	ctl, err := control.New(r.cfg.Control)
@@ -51,12 +51,12 @@ func (r *run) reindex(ctx context.Context, step progress.Step) (string, error) {
 		err = report.Err()
 	}
 	if errors.Is(err, control.ErrNoExec) {
-		r.note("The search index must be built again, and ocbackup can't tell the server to: set \"exec\" in [control], then run ocbackup reindex.")
+		r.note("The search index must be built again, and ocbackup can't tell the server to: set \"exec\" in [control], then: " + again)
 		return "left for later: " + err.Error(), nil
 	}
 	if err != nil {
-		return "", fail.Wrap(fail.Failed, err, "build the search index again", hint)
+		return "", fail.Wrap(fail.Failed, err, "build the search index again", again)
 	}
-	r.res.Reindex = ReindexDone
+	r.res.Reindex, r.res.ReindexBy = ReindexDone, ""
 	return fmt.Sprintf("%s indexed, %d passed over", plural(len(report.Indexed), "space"), len(report.Skipped)), nil
 }

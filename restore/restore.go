@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,8 @@ type step struct {
 
 // Run restores. When it fails before the new data is in place, the old is as it
 // was before, and the instance runs again if it ran; otherwise the error says so
-// with fail.NotBack.
+// with fail.NotBack. When it fails after that, the result comes with the error: the
+// data is restored, and how to go on is in the result.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	r := &run{Options: o, started: time.Now(), maps: newMapper(o.Maps)}
 	r.res = &Result{Started: r.started, DryRun: o.DryRun, Mode: r.mode(), Reindex: ReindexNotNeeded}
@@ -66,7 +68,11 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		summary, err := s.do(ctx, rep)
 		if err != nil {
 			rep.Fail(err)
-			return nil, r.failure(ctx, s.name, err)
+			err = r.failure(ctx, s.name, err)
+			if !r.done {
+				return nil, err
+			}
+			return r.finish(), err
 		}
 		if summary == "" {
 			rep.Skip("nothing to do")
@@ -74,9 +80,14 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		}
 		rep.Done(summary)
 	}
+	return r.finish(), nil
+}
+
+// finish ends a restore whose data is in place.
+func (r *run) finish() *Result {
 	r.tidy()
 	r.res.Seconds = time.Since(r.started).Seconds()
-	return r.res, nil
+	return r.res
 }
 
 // run is what the steps of one restore hand on to each other.
@@ -106,18 +117,15 @@ type run struct {
 	reindexState index.State
 
 	// cold
-	plan   *plan
-	fresh  map[string]meta // what the directories that stay take on
-	old    map[string]meta // what they had
-	marker *index.Marker   // that was set before this run
-	// undoSaved tells that the record of this restore is on disk; undone is the one
-	// that it took the place of.
-	undoSaved bool
-	undone    []byte
-	stopped   bool // a stop was asked for
-	done      bool // the new data is in place for good
-	back      bool // the instance is in the state it is to be in
-	hold      bool // a restore in place has begun to write
+	plan      *plan
+	fresh     map[string]guard.Meta // what the directories that stay take on
+	exchanged *guard.Exchange       // all that taking it back takes
+	journaled bool                  // there is a journal of this run
+	stopped   bool                  // a stop was asked for
+	done      bool                  // the new data is in place for good
+	back      bool                  // the instance is in the state it is to be in
+	unready   bool                  // a new instance that did not come up
+	hold      bool                  // a restore in place has begun to write
 }
 
 func (r *run) mode() string {
@@ -149,7 +157,33 @@ func (r *run) running() bool {
 
 // server is all that bringing the instance back needs.
 func (r *run) server() recovery.Server {
-	return recovery.Server{Layout: r.cfg.Layout, Control: r.cfg.Control, Ready: r.cfg.Ready}
+	return recovery.Server{Layout: r.cfg.Layout, Control: r.cfg.Control, Ready: r.cfg.Ready, StateDir: r.stateDir()}
+}
+
+// command is a command of ocbackup's for the instance, as it can be copied.
+func (r *run) command(words ...string) string {
+	path := r.ConfigPath
+	if r.Config != nil {
+		path = r.Config.Path
+	}
+	return command(path, r.StateDir, words...)
+}
+
+// command is a command of ocbackup's with the options that it needs: those that say
+// what is not in its usual place.
+func command(configPath, stateDir string, words ...string) string {
+	args := []string{"ocbackup"}
+	if configPath != "" && configPath != config.DefaultPath {
+		args = append(args, "--config", configPath)
+	}
+	if stateDir != "" {
+		args = append(args, "--state-dir", stateDir)
+	}
+	args = append(args, words...)
+	for i := range args {
+		args[i] = recovery.Quote(args[i])
+	}
+	return strings.Join(args, " ")
 }
 
 // note tells something that is worth a line of its own, now and in the summary.
@@ -177,6 +211,8 @@ func (r *run) state() string {
 		return "OPENCLOUD IS NOT BACK; the restored data is in place"
 	case r.stopped && !r.back:
 		return "OPENCLOUD IS NOT BACK"
+	case r.unready:
+		return "the restored data is in place; OpenCloud did not come up with it"
 	case r.done && r.res.Running:
 		return "OpenCloud is running with the restored data"
 	case r.done:
@@ -196,14 +232,23 @@ func (r *run) state() string {
 func (r *run) close() {
 	undone := !r.done && (r.back || !r.stopped)
 	switch {
-	case undone && r.KeepStaging && len(r.stages) > 0:
-		r.note("What was staged is kept: rm -rf " + strings.Join(r.stages, " "))
+	case undone && r.KeepStaging:
+		r.stages = slices.DeleteFunc(r.stages, func(d string) bool { return !exists(d) })
+		if len(r.stages) == 0 {
+			break
+		}
+		r.note("What was staged is kept; to do away with it: " + recovery.RemoveCommand(r.stages))
 	case undone:
 		r.unstage()
 	}
 	if undone && r.plan != nil {
-		if err := removeEmpty(r.asides()); err != nil {
+		if err := recovery.RemoveEmpty(r.asides()); err != nil {
 			r.note("A directory for old data could not be removed: " + err.Error())
+		}
+	}
+	if undone && r.journaled {
+		if err := r.forget(); err != nil {
+			r.note(err.Error() + "; to tidy up: " + recovery.Command(r.stateDir()))
 		}
 	}
 	r.lock.Release()

@@ -13,6 +13,7 @@ import (
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/recovery"
 )
 
 // The whole way: a running instance gets all of its data back, what is not part of
@@ -20,12 +21,18 @@ import (
 func TestFullRestoreAndUndo(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
+	s.write("data/since/x", "not in the set")
+	s.write("makes", "since")
 	before := snap(t, filepath.Join(s.base, "data"))
 	res, err := Run(context.Background(), s.options())
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "data", snap(t, filepath.Join(world.orig, "data"), "thumbnails"), snap(t, filepath.Join(s.base, "data"), "thumbnails"))
+	// Of the data directory itself, all but the time: the server has made "since" in it.
+	same(t, "data", snap(t, filepath.Join(world.orig, "data"), "thumbnails")[1:], snap(t, filepath.Join(s.base, "data"), "thumbnails", "since")[1:])
+	if s.has("data/since/x") || !s.has("data/since") {
+		t.Error("what is not in the set did not make way for what the server makes")
+	}
 	same(t, "config", snap(t, filepath.Join(world.orig, "config")), snap(t, filepath.Join(s.base, "config")))
 	s.want("data/thumbnails/t2", "kept")
 	s.want("deploy/conf/csp.yaml", "csp: set\n")
@@ -67,6 +74,8 @@ func TestFullRestoreAndUndo(t *testing.T) {
 func TestServerRejectsNewData(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
+	s.write("data/since/x", "not in the set")
+	s.write("makes", "since")
 	before := snap(t, filepath.Join(s.base, "data"))
 	s.write("reject", "")
 	o := s.options()
@@ -97,7 +106,7 @@ func (s *site) check(running bool) {
 	if m, err := index.Required(s.cfg.StateDir); m != nil || err != nil {
 		s.t.Errorf("marker left: %+v %v", m, err)
 	}
-	if s.has("state/" + undoFile) {
+	if s.has("state/" + recovery.RecordName) {
 		s.t.Error("undo record left")
 	}
 }
@@ -130,6 +139,16 @@ func TestInPlace(t *testing.T) {
 	o.InPlace = true
 	o.Components = []opencloud.Component{opencloud.Config, opencloud.System}
 	s.write("data/since/deep/x", "not in the set")
+	// Another content of the same size and time.
+	version := filepath.Join(s.base, "data/version")
+	st, err := os.Stat(filepath.Join(world.orig, "data/version"))
+	if err == nil {
+		s.write("data/version", "sat")
+		err = os.Chtimes(version, st.ModTime(), st.ModTime())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.cfg.StateDir = filepath.Join(s.base, "data/since/own/state")
 	s.write("data/since/own/state/mine", "to be left alone")
 
@@ -137,7 +156,7 @@ func TestInPlace(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	broken := o
 	broken.Report = cancelAt{"restoring system", func() { cancel(fail.New(fail.Interrupted, "interrupted", "")) }}
-	_, err := Run(ctx, broken)
+	_, err = Run(ctx, broken)
 	if fail.CodeOf(err) != fail.NotBack || s.has("running") {
 		t.Fatalf("code %d, %v", fail.CodeOf(err), err)
 	}
@@ -181,9 +200,10 @@ func TestStaleIndexIsRebuilt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res.Reindex != ReindexDone || s.has("data/search/bleve") {
-		t.Errorf("reindex %s, old index there: %v", res.Reindex, s.has("data/search/bleve"))
+	if res.Reindex != ReindexDone || s.has("data/search/bleve/index_meta.json") {
+		t.Errorf("reindex %s, old index there: %v", res.Reindex, s.has("data/search/bleve/index_meta.json"))
 	}
+	s.want("data/search/bleve/made", "anew\n")
 	if !strings.Contains(s.read("log"), "exec search index --space") {
 		t.Errorf("log: %s", s.read("log"))
 	}
@@ -192,11 +212,16 @@ func TestStaleIndexIsRebuilt(t *testing.T) {
 	}
 	s.want("data/version", "live")
 	s.want("data/nats/new-since", "x")
-	if _, err := Undo(context.Background(), UndoOptions{Config: s.cfg, Yes: true, Report: o.Report}); err != nil {
+	un, err := Undo(context.Background(), UndoOptions{Config: s.cfg, Yes: true, Report: o.Report})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if !s.has("data/search/bleve/index_meta.json") {
+	if !s.has("data/search/bleve/index_meta.json") || s.has("data/search/bleve/made") {
 		t.Error("the old index did not come back")
+	}
+	kept, err := filepath.Glob(filepath.Join(s.base, "data/search", asidePrefix+"*-undone-*/search/bleve/made"))
+	if err != nil || len(kept) != 1 || !strings.Contains(un.Delete, filepath.Join(s.base, "data/search", asidePrefix)) {
+		t.Errorf("the index that was made since is not kept: %v %v; %s", kept, err, un.Delete)
 	}
 }
 

@@ -11,9 +11,12 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/fault"
+	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/progress"
+	"github.com/ocbackup/ocbackup/recovery"
 	"github.com/ocbackup/ocbackup/repo"
 )
 
@@ -22,6 +25,9 @@ import (
 func (r *run) stage(ctx context.Context, step progress.Step) (string, error) {
 	step.Update("making room for the staging")
 	if err := r.makeStages(); err != nil {
+		return "", atTarget(err, "make room for the staging")
+	}
+	if err := r.announce(); err != nil {
 		return "", err
 	}
 	var files, bytes uint64
@@ -32,7 +38,7 @@ func (r *run) stage(ctx context.Context, step progress.Step) (string, error) {
 			}
 			sum, err := r.stageItem(ctx, step, it)
 			if err != nil {
-				return "", r.Repo.Failure(err, fmt.Sprintf("restore %s to %s", it.Name, g.stage))
+				return "", atTarget(err, fmt.Sprintf("restore %s to %s", it.Name, g.stage))
 			}
 			files += sum.FilesRestored
 			bytes += sum.BytesRestored
@@ -42,6 +48,33 @@ func (r *run) stage(ctx context.Context, step progress.Step) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%s files and folders, %s", humanize.Comma(int64(files)), humanize.IBytes(bytes)), fault.Point("restore.staged")
+}
+
+// announce writes down what is being staged, so that it is removed if this process
+// dies. Nothing is stopped yet.
+func (r *run) announce() error {
+	if r.KeepStaging {
+		return nil
+	}
+	j := r.journal()
+	j.WasRunning = r.held != nil && r.held.WasRunning
+	return r.write(j)
+}
+
+// restic is Repo.Restore with errors that say whose fault they are.
+func (r *run) restic(ctx context.Context, spec repo.RestoreSpec) (repo.RestoreSummary, error) {
+	sum, err := r.Repo.Restore(ctx, spec)
+	return sum, r.Repo.Failure(err, "")
+}
+
+// atTarget is a failure to restore something. What does not say itself whose fault it
+// is comes from the place that takes the data.
+func atTarget(err error, what string) error {
+	var known *fail.Error
+	if errors.As(err, &known) {
+		return fail.Wrap(fail.CodeOf(err), err, what, "")
+	}
+	return fail.Wrap(fail.Failed, err, what, repo.TargetHint)
 }
 
 // makeStages makes the staging directories, and what is missing of the directories
@@ -76,7 +109,7 @@ func (r *run) newStage(dir string) error {
 	}
 	others, err := filepath.Glob(filepath.Join(opencloud.Glob(filepath.Dir(dir)), stagePrefix+"*"))
 	if err == nil && len(others) > 0 {
-		r.note("Left over from other restores: rm -rf " + join(others))
+		r.note("Left over from other restores; to do away with it: " + recovery.RemoveCommand(others))
 	}
 	if err := r.sweep(filepath.Dir(dir)); err != nil {
 		return fmt.Errorf("remove what an earlier restore left behind: %w", err)
@@ -89,7 +122,7 @@ func (r *run) newStage(dir string) error {
 // data. Those of the restore that can be undone are needed as they are.
 func (r *run) sweep(anchor string) error {
 	rec := undoRecord{}
-	if b, err := os.ReadFile(filepath.Join(r.stateDir(), undoFile)); err == nil {
+	if b, err := os.ReadFile(filepath.Join(r.stateDir(), recovery.RecordName)); err == nil {
 		if err := json.Unmarshal(b, &rec); err != nil {
 			return nil //nolint:nilerr // what it needs is not known, so nothing is touched
 		}
@@ -98,7 +131,7 @@ func (r *run) sweep(anchor string) error {
 	if err != nil {
 		return err
 	}
-	return removeEmpty(slices.DeleteFunc(found, func(d string) bool { return slices.Contains(rec.Aside, d) }))
+	return recovery.RemoveEmpty(slices.DeleteFunc(found, func(d string) bool { return slices.Contains(rec.Aside, d) }))
 }
 
 // mkdirs makes a directory and those above it, and remembers which were made.
@@ -127,10 +160,10 @@ func (r *run) stageItem(ctx context.Context, step progress.Step, it *item) (repo
 	switch {
 	case it.rootless():
 		spec.Target = dest
-		return r.Repo.Restore(ctx, spec)
+		return r.restic(ctx, spec)
 	case filepath.Base(dest) == it.Entry:
 		spec.Target = filepath.Dir(dest)
-		return r.Repo.Restore(ctx, spec)
+		return r.restic(ctx, spec)
 	}
 	return r.stageRenamed(ctx, it, spec, dest)
 }
@@ -141,7 +174,7 @@ func (r *run) stageRenamed(ctx context.Context, it *item, spec repo.RestoreSpec,
 	defer os.RemoveAll(tmp) //nolint:errcheck // it is removed with the staging at the latest
 	if !it.Dir {
 		spec.Target = tmp
-		sum, err := r.Repo.Restore(ctx, spec)
+		sum, err := r.restic(ctx, spec)
 		if err != nil {
 			return sum, err
 		}
@@ -151,7 +184,7 @@ func (r *run) stageRenamed(ctx context.Context, it *item, spec repo.RestoreSpec,
 		return sum, os.Rename(filepath.Join(tmp, it.Entry), dest)
 	}
 	spec.Subfolder, spec.Target = "/"+it.Entry, dest
-	sum, err := r.Repo.Restore(ctx, spec)
+	sum, err := r.restic(ctx, spec)
 	if err != nil {
 		return sum, err
 	}
@@ -159,18 +192,18 @@ func (r *run) stageRenamed(ctx context.Context, it *item, spec repo.RestoreSpec,
 	if err != nil {
 		return sum, err
 	}
-	return sum, m.apply(dest)
+	return sum, m.Apply(dest)
 }
 
 // entryMeta reads the metadata of a root's own directory out of the set. restic
 // restores it only under the name that it had.
-func (r *run) entryMeta(ctx context.Context, it *item, tmp string) (meta, error) {
+func (r *run) entryMeta(ctx context.Context, it *item, tmp string) (guard.Meta, error) {
 	name := "/" + opencloud.Glob(it.Entry)
-	_, err := r.Repo.Restore(ctx, repo.RestoreSpec{Snapshot: it.Snapshot, Target: tmp, Include: []string{name, "!" + name + "/*"}})
+	_, err := r.restic(ctx, repo.RestoreSpec{Snapshot: it.Snapshot, Target: tmp, Include: []string{name, "!" + name + "/*"}})
 	if err != nil {
-		return meta{}, err
+		return guard.Meta{}, err
 	}
-	return readMeta(filepath.Join(tmp, it.Entry))
+	return guard.ReadMeta(filepath.Join(tmp, it.Entry))
 }
 
 // unstage removes the staging, and the directories that were made for it if

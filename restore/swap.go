@@ -27,8 +27,6 @@ type start struct {
 	target string
 	staged string // empty: what is at the target gives way to nothing
 	aside  string // where what is at the target goes
-	// skip lists what of the staged tree is put in place by another start.
-	skip []string
 }
 
 // tree is the file system as planSwap looks at it.
@@ -72,7 +70,7 @@ func planSwap(x exchange) (*plan, error) {
 		if len(s.root.Include) > 0 {
 			err = p.some(s, ".")
 		} else {
-			err = p.put(s.target, s.staged, s.aside, s.skip)
+			err = p.put(s.target, s.staged, s.aside)
 		}
 		if err != nil {
 			return nil, err
@@ -88,9 +86,9 @@ type planner struct {
 }
 
 // put brings what is staged to the target, and what is there now aside.
-func (p *planner) put(target, staged, aside string, skip []string) error {
+func (p *planner) put(target, staged, aside string) error {
 	live, fresh := p.tree.Kind(target), none
-	if staged != "" && !slices.Contains(skip, staged) {
+	if staged != "" {
 		fresh = p.tree.Kind(staged)
 	}
 	if live != dir || !p.mustStay(target) {
@@ -120,7 +118,7 @@ func (p *planner) put(target, staged, aside string, skip []string) error {
 		if fresh == dir {
 			s = filepath.Join(staged, name)
 		}
-		if err := p.put(t, s, filepath.Join(aside, name), skip); err != nil {
+		if err := p.put(t, s, filepath.Join(aside, name)); err != nil {
 			return err
 		}
 	}
@@ -139,7 +137,7 @@ func (p *planner) some(s start, rel string) error {
 	target, staged, aside := at(s.target), at(s.staged), at(s.aside)
 	switch {
 	case p.tree.Kind(target) == none:
-		return p.put(target, staged, aside, s.skip)
+		return p.put(target, staged, aside)
 	case p.tree.Kind(target) == other && p.tree.Kind(staged) == dir:
 		return fmt.Errorf("%s is no directory, but the set has one there", target)
 	}
@@ -151,9 +149,9 @@ func (p *planner) some(s start, rel string) error {
 		}
 		var err error
 		switch {
-		case slices.Contains(p.keep, t) || p.starting[t] || slices.Contains(s.skip, st):
+		case slices.Contains(p.keep, t) || p.starting[t]:
 		case holds(s.root, r):
-			err = p.put(t, st, filepath.Join(aside, name), s.skip)
+			err = p.put(t, st, filepath.Join(aside, name))
 		case leads(s.root, r):
 			err = p.some(s, r)
 		}

@@ -8,21 +8,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/guard"
-	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/index"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
 )
-
-// undoFile is the record of the last restore in the state directory.
-const undoFile = "undo.json"
 
 // undoFormat is the format of the record that this version reads and writes.
 const undoFormat = 1
@@ -34,63 +31,24 @@ type undoRecord struct {
 	Instance string          `json:"instance"`
 	Time     time.Time       `json:"time"`
 	Server   recovery.Server `json:"server"`
-	Swap     []guard.Rename  `json:"swap"`
-	// Stay are the directories that were not renamed, with what they had before.
-	Stay  map[string]meta `json:"stay,omitempty"`
-	Aside []string        `json:"aside"`
-	// Marker is the reindex marker that was set before, nil when there was none.
-	Marker *index.Marker `json:"marker,omitempty"`
+	guard.Exchange
 }
 
 // saveUndo writes the record of this restore, unless nothing was in its way: then
 // there is nothing to bring back.
 func (r *run) saveUndo() error {
-	aside := r.asides()
-	if len(aside) == 0 {
+	if len(r.exchanged.Aside) == 0 {
 		return nil
 	}
 	rec := undoRecord{
-		Format: undoFormat, Set: r.set.ID, Instance: r.cfg.Name, Time: time.Now().UTC(), Server: r.server(),
-		Swap: r.plan.Steps, Stay: r.old, Aside: aside, Marker: r.marker,
+		Format: undoFormat, Set: r.set.ID, Instance: r.cfg.Name, Time: time.Now().UTC(), Server: r.server(), Exchange: *r.exchanged,
 	}
+	rec.Record = "" // what has been taken back can't be taken back again
 	b, err := json.MarshalIndent(rec, "", "  ")
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(r.stateDir(), undoFile)
-	if r.undone, err = os.ReadFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	r.undoSaved = true
-	return writeFile(path, append(b, '\n'))
-}
-
-// dropUndo takes the record back, and puts that of the restore before in its place.
-func (r *run) dropUndo() error {
-	if !r.undoSaved {
-		return nil
-	}
-	path := filepath.Join(r.stateDir(), undoFile)
-	if r.undone != nil {
-		return writeFile(path, r.undone)
-	}
-	return os.Remove(path)
-}
-
-// writeFile writes a file in one step and onto the disk.
-func writeFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return guard.WriteFile(filepath.Join(r.stateDir(), recovery.RecordName), append(b, '\n'))
 }
 
 // UndoOptions say which restore to undo.
@@ -100,7 +58,9 @@ type UndoOptions struct {
 	Yes     bool
 	Confirm func(question, word string) (bool, error)
 	NoStart bool
-	Report  progress.Reporter
+	// StateDir is that of the configuration, if it was given separately.
+	StateDir string
+	Report   progress.Reporter
 }
 
 // Undo brings back the data that the last restore has replaced. What was restored
@@ -119,6 +79,10 @@ func Undo(ctx context.Context, o UndoOptions) (*Result, error) {
 		return nil, fail.Wrap(fail.Failed, err, "take the lock", "check the state directory ("+dir+")")
 	}
 	defer lock.Release()
+	if j, err := guard.Read(dir); err != nil || j != nil {
+		return nil, fail.Wrap(fail.Locked, errors.Join(errors.New("another run has just left the instance in the midst of its work"), err), "",
+			recovery.Command(dir)+", then this command again")
+	}
 	rec, err := readUndo(dir)
 	if err != nil {
 		return nil, err
@@ -126,7 +90,7 @@ func Undo(ctx context.Context, o UndoOptions) (*Result, error) {
 	if err := o.agree(rec); err != nil {
 		return nil, err
 	}
-	u := &undo{UndoOptions: o, rec: rec, dir: dir}
+	u := &undo{UndoOptions: o, rec: rec, dir: dir, lock: lock}
 	step := o.Report.Step("undo")
 	res := &Result{Set: rec.Set, Instance: rec.Instance, Mode: ModeUndo, Started: started, Reindex: ReindexNotNeeded}
 	if err := u.run(ctx, step, res); err != nil {
@@ -139,7 +103,7 @@ func Undo(ctx context.Context, o UndoOptions) (*Result, error) {
 }
 
 func readUndo(dir string) (*undoRecord, error) {
-	path := filepath.Join(dir, undoFile)
+	path := filepath.Join(dir, recovery.RecordName)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fail.Usagef("", "there is no restore to undo: %s does not exist", path)
@@ -184,11 +148,13 @@ type undo struct {
 	UndoOptions
 	rec   *undoRecord
 	dir   string
+	lock  *guard.Lock
 	state string
 }
 
 func (u *undo) run(ctx context.Context, step progress.Step, res *Result) error {
 	u.state = "nothing was stopped or changed"
+	u.rec.Server.StateDir = u.dir
 	ctl, err := control.New(u.rec.Server.Control)
 	if err != nil {
 		return err
@@ -201,15 +167,12 @@ func (u *undo) run(ctx context.Context, step progress.Step, res *Result) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range u.rec.Swap { // the places that the restored data goes back to
-		if err := os.MkdirAll(filepath.Dir(s.From), 0o700); err != nil {
-			return err
-		}
-	}
-	// An undo that dies is completed by recovery: it undoes the swap, as this does.
+	x := u.rec.Exchange
+	x.Keep = u.keep(res.Started)
+	// An undo that dies is completed by recovery, which does the same.
 	j := guard.Journal{
 		Kind: guard.Restore, Instance: u.rec.Instance, Set: u.rec.Set, WasRunning: !u.NoStart && u.rec.Server.Control.Type != "none",
-		Also: before.Also, Server: server, Swap: u.rec.Swap,
+		Also: before.Also, Server: server, Exchange: &x,
 	}
 	if err := guard.Write(u.dir, j); err != nil {
 		return err
@@ -219,108 +182,88 @@ func (u *undo) run(ctx context.Context, step progress.Step, res *Result) error {
 		return errors.Join(err, guard.Clear(u.dir))
 	}
 	asked := time.Now()
+	ctx = context.WithoutCancel(ctx)
 	u.state = "OPENCLOUD IS NOT BACK"
-	err = u.exchange(context.WithoutCancel(ctx), step, ctl)
-	if err == nil && j.WasRunning {
-		step.Update("starting OpenCloud")
-		_, err = recovery.Start(context.WithoutCancel(ctx), u.rec.Server, before.Also, step.Update)
-		res.Running = err == nil
-	}
-	if err != nil {
-		if fail.CodeOf(err) == fail.Failed {
-			err = fail.Wrap(fail.NotBack, err, "", "mend what it says, then run \"ocbackup recover\"")
+	_, err = recovery.TakeBack(ctx, u.dir, u.rec.Server, &x, step.Update)
+	switch {
+	case err != nil:
+		err = u.mend(ctx, step, res, j, before.State == control.Running, err)
+	case j.WasRunning:
+		if _, err = recovery.Start(ctx, u.rec.Server, before.Also, step.Update); err == nil {
+			res.Running = true
+			err = guard.Clear(u.dir)
 		}
-		return errors.Join(err, g.Disarm())
+	default:
+		err = guard.Clear(u.dir)
+	}
+	if err = errors.Join(err, g.Disarm()); err != nil {
+		return err
 	}
 	res.Downtime = time.Since(asked).Seconds()
 	u.state = "the old data is back"
-	u.tell(res)
-	return errors.Join(guard.Clear(u.dir), g.Disarm(), os.Remove(filepath.Join(u.dir, undoFile)))
+	return u.tell(res, x)
 }
 
-// exchange stops the instance and puts the old data in its place.
-func (u *undo) exchange(ctx context.Context, step progress.Step, ctl control.Controller) error {
-	step.Update("stopping " + ctl.String())
-	var killed *control.KilledError
-	if err := ctl.Stop(ctx); err != nil && !errors.As(err, &killed) {
-		return err
-	}
-	if err := opencloud.LocksFree(u.rec.Server.Layout.LockFiles()); err != nil {
-		return err
-	}
-	step.Update("putting the old data in its place")
-	if err := guard.UndoSwap(u.rec.Swap); err != nil {
-		return err
-	}
-	for path, m := range u.rec.Stay {
-		if err := m.apply(path); err != nil {
-			return fmt.Errorf("owner and attributes of %s: %w", path, err)
+// mend makes the best of an undo that failed: what has begun to move is seen through
+// by recovery, and else what was running is started as it is.
+func (u *undo) mend(ctx context.Context, step progress.Step, res *Result, j guard.Journal, running bool, cause error) error {
+	if untouched, err := guard.SwapDone(u.rec.Swap); err != nil || !untouched {
+		u.lock.Release()
+		out, err := recovery.Recover(ctx, u.dir, u.Report)
+		if err != nil {
+			return errors.Join(err, cause)
 		}
+		res.Running = out.Did == recovery.Started || out.Did == recovery.Running
+		return nil
 	}
-	if u.rec.Marker == nil {
-		return index.ClearRequired(u.dir)
+	j.Exchange, j.WasRunning = nil, running
+	if err := guard.Write(u.dir, j); err != nil {
+		return fail.Wrap(fail.NotBack, errors.Join(err, cause), "", recovery.Command(u.dir))
 	}
-	return index.MarkRequired(u.dir, *u.rec.Marker)
+	if running {
+		if _, err := recovery.Start(ctx, u.rec.Server, j.Also, step.Update); err != nil {
+			return errors.Join(err, cause)
+		}
+		u.state = "nothing was undone; OpenCloud is running with the restored data"
+	} else {
+		u.state = "nothing was undone; OpenCloud is stopped, as it was before"
+	}
+	return errors.Join(fail.Wrap(fail.Failed, cause, "", ""), guard.Clear(u.dir))
 }
 
-// tell says where the data of the restore lies now: under a name that no later
-// restore takes for its own.
-func (u *undo) tell(res *Result) {
-	stamp := res.Started.UTC().Format("20060102T150405Z")
-	seen := map[string]bool{}
+// keep says where the data of the restore goes: to a name that no later restore
+// takes for its own staging.
+func (u *undo) keep(now time.Time) []guard.Rename {
+	var out []guard.Rename
+	name := asidePrefix + u.rec.Set + "-undone-" + now.UTC().Format("20060102T150405Z")
 	for _, s := range u.rec.Swap {
-		dir := s.From
-		for dir != "/" && !strings.HasPrefix(filepath.Base(dir), stagePrefix) {
-			dir = filepath.Dir(dir)
+		for _, p := range []string{s.From, s.Spare} {
+			dir := p
+			for dir != "/" && dir != "." && !strings.HasPrefix(filepath.Base(dir), stagePrefix) {
+				dir = filepath.Dir(dir)
+			}
+			k := guard.Rename{From: dir, To: filepath.Join(filepath.Dir(dir), name)}
+			if strings.HasPrefix(filepath.Base(dir), stagePrefix) && !slices.Contains(out, k) {
+				out = append(out, k)
+			}
 		}
-		if dir == "/" || seen[dir] {
-			continue
+	}
+	return out
+}
+
+// tell says where the data of the restore lies now, and what is to be done.
+func (u *undo) tell(res *Result, x guard.Exchange) error {
+	for _, k := range x.Keep {
+		if exists(k.To) {
+			res.Aside = append(res.Aside, k.To)
 		}
-		seen[dir] = true
-		kept := filepath.Join(filepath.Dir(dir), asidePrefix+u.rec.Set+"-undone-"+stamp)
-		if err := os.Rename(dir, kept); err != nil {
-			u.note(res, err.Error())
-			kept = dir
-		}
-		res.Aside = append(res.Aside, kept)
 	}
 	if len(res.Aside) > 0 {
-		res.Delete = "rm -rf " + strings.Join(res.Aside, " ")
+		res.Delete = recovery.RemoveCommand(res.Aside)
 	}
-	if err := removeEmpty(u.rec.Aside); err != nil {
-		u.note(res, err.Error())
+	m, err := index.Required(u.dir)
+	if m != nil {
+		res.Reindex, res.ReindexWhy, res.ReindexBy = ReindexPending, m.Detail, command(u.Config.Path, u.StateDir, "reindex")
 	}
-	if u.rec.Marker != nil {
-		res.Reindex, res.ReindexWhy = ReindexPending, u.rec.Marker.Detail
-	}
-}
-
-// removeEmpty removes trees that hold nothing but directories.
-func removeEmpty(trees []string) error {
-	var errs []error
-	for _, t := range trees {
-		var dirs []string
-		err := filepath.WalkDir(t, func(path string, d fs.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			if err == nil && d.IsDir() {
-				dirs = append(dirs, path)
-			}
-			return err
-		})
-		for i := len(dirs) - 1; i >= 0 && err == nil; i-- {
-			if e := os.Remove(dirs[i]); e != nil && !isNotEmpty(e) {
-				err = e
-			}
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// note tells something that is worth a line of its own.
-func (u *undo) note(res *Result, text string) {
-	res.Notes = append(res.Notes, text)
-	u.Report.Note(text)
+	return err
 }

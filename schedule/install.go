@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ocbackup/ocbackup/atomicfile"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/proc"
 )
@@ -163,17 +164,7 @@ func write(path, text string) (changed bool, err error) {
 	if err == nil && bytes.Equal(old, []byte(text)) {
 		return false, nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".ocbackup-*")
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone already when all went well
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
-	if err != nil {
-		return false, err
-	}
-	return true, os.Rename(f.Name(), path)
+	return true, atomicfile.Write(path, []byte(text), 0o644)
 }
 
 // systemctl tells systemd something.

@@ -15,6 +15,7 @@ import (
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 //go:embed units
@@ -71,10 +72,10 @@ func (o Options) data() data {
 	} else {
 		d.Writable = append(d.Writable, c.StateDir)
 	}
-	repository := localRepository(c.Repository.Location)
+	repository, _ := config.LocalPath(c.Repository.Location)
 	for _, p := range []string{repository, c.Repository.CacheDir, c.Repository.TempDir} {
 		// /dev stays writable.
-		if p != "" && !under(p, "/dev") && !slices.ContainsFunc(append(d.Writable, c.StateDir), func(w string) bool { return under(p, w) }) {
+		if p != "" && !paths.Within("/dev", p) && !slices.ContainsFunc(append(d.Writable, c.StateDir), func(w string) bool { return paths.Within(w, p) }) {
 			d.Writable = append(d.Writable, p)
 		}
 	}
@@ -85,7 +86,7 @@ func (o Options) data() data {
 	d.RepoMounts = append(d.RepoMounts, c.StateDir)
 	// A private /tmp hides what the configuration names there.
 	text, err := json.Marshal(c)
-	d.PrivateTmp = err == nil && !strings.Contains(string(text), "/tmp/") && !under(c.Path, "/tmp") && !under(o.Program, "/tmp")
+	d.PrivateTmp = err == nil && !strings.Contains(string(text), "/tmp/") && !paths.Within("/tmp", c.Path) && !paths.Within("/tmp", o.Program)
 	return d
 }
 
@@ -96,30 +97,19 @@ var plain = regexp.MustCompile(`^[A-Za-z0-9._/-]+$`)
 // be waited for.
 func (o Options) paths() []string {
 	c := o.Config
-	list := []string{c.StateDir, localRepository(c.Repository.Location), c.Layout.ConfigDir, c.Layout.DataDir, c.Layout.UsersRoot, c.Layout.SearchDir}
+	repository, _ := config.LocalPath(c.Repository.Location)
+	list := []string{c.StateDir, repository, c.Layout.ConfigDir, c.Layout.DataDir, c.Layout.UsersRoot, c.Layout.SearchDir}
 	list = append(list, c.Layout.SystemPaths...)
 	for _, x := range c.Extra {
 		list = append(list, x.Path)
 	}
 	var out []string
 	for _, p := range list {
-		if filepath.IsAbs(p) && !slices.ContainsFunc(out, func(q string) bool { return under(p, q) }) {
+		if filepath.IsAbs(p) && !slices.ContainsFunc(out, func(q string) bool { return paths.Within(q, p) }) {
 			out = append(out, p)
 		}
 	}
 	return out
-}
-
-// localRepository returns the directory of a repository on this machine, empty for
-// others. restic takes what has no scheme for a path.
-func localRepository(location string) string {
-	if p, ok := strings.CutPrefix(location, "local:"); ok {
-		location = p
-	}
-	if filepath.IsAbs(location) {
-		return location
-	}
-	return ""
 }
 
 // managers are the units that run OpenCloud.

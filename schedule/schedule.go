@@ -14,6 +14,7 @@ import (
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/guard"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // Defaults of Options.
@@ -170,7 +171,7 @@ func (o Options) warnings() []string {
 	if c.Repository.PasswordFile == "" && c.Repository.PasswordCommand == "" {
 		w = append(w, "the configuration names no password_file: variables of your shell (RESTIC_PASSWORD, OCBACKUP_*) are not there when a timer runs a backup")
 	}
-	if under(o.Program, "/home") || under(o.Program, "/root") || under(o.Program, "/tmp") {
+	if paths.Within("/home", o.Program) || paths.Within("/root", o.Program) || paths.Within("/tmp", o.Program) {
 		w = append(w, "the units run "+o.Program+": install ocbackup where only root can replace it, in /usr/local/bin")
 	}
 	return w
@@ -178,8 +179,3 @@ func (o Options) warnings() []string {
 
 // journal is the file whose presence says that a recovery is due.
 func (o Options) journal() string { return filepath.Join(o.Config.StateDir, guard.JournalName) }
-
-// under tells whether path is dir or below it.
-func under(path, dir string) bool {
-	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
-}

@@ -141,6 +141,9 @@ func TestEscaping(t *testing.T) {
 	if strings.Contains(text, "PrivateTmp=yes") {
 		t.Error("a private /tmp hides temp_dir")
 	}
+	if !strings.Contains(text, "ReadWritePaths=/tmp /var/tmp\n") {
+		t.Error("there is no place for temporary files")
+	}
 	if text := unit(t, variants(t)["odd paths"], "-recover.service"); !strings.Contains(text, "ConditionPathExists=/srv/state 100%%/journal.json\n") {
 		t.Errorf("the condition is wrong:\n%s", text)
 	}
@@ -161,7 +164,7 @@ func TestUnits(t *testing.T) {
 		{"systemd", "-backup.timer", []string{"OnCalendar=*-*-* 02:15\n", "RandomizedDelaySec=15min\n", "Persistent=true\n"}, nil},
 		{"systemd", "-check.service", []string{" verify\n", "ProtectProc=invisible"}, []string{"CAP_SYS", "CAP_SETUID", "ExecStopPost"}},
 		{"compose in a container's network", "-backup.service", []string{"CAP_SYS_ADMIN", "RestrictNamespaces=net", "After=network-online.target docker.service\n"}, []string{"CAP_SETUID"}},
-		{"docker, repository elsewhere", "-backup.service", []string{"LoadCredential=env:/etc/ocbackup/env\n"}, []string{"ReadWritePaths"}},
+		{"docker, repository elsewhere", "-backup.service", []string{"LoadCredential=env:/etc/ocbackup/env\n"}, []string{"ReadWritePaths=/s"}},
 		{"command", "-backup.service", []string{"KillMode=process"}, []string{"ProtectSystem=strict", "CapabilityBoundingSet", "NoNewPrivileges"}},
 		{"all options", "-backup.service", []string{"MemoryMax=50%\n", "CPUQuota=150%\n", "IOWeight=20\n", "Nice=-3\n", "OnFailure=alert@%n.service\n", "CAP_SETUID"}, nil},
 		{"all options", "-backup.timer", []string{"RandomizedDelaySec=90s\n"}, nil},

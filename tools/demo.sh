@@ -14,7 +14,7 @@ for c in tar go make; do
 done
 
 # What it needs. All of it is quick once it is there.
-"$root/tools/restic.sh"
+"$root/tools/restic.sh" 0.18
 make -s -C "$root" build
 mkdir -p "$tools/bin"
 (cd "$root" && CGO_ENABLED=0 go build -o "$tools/bin/" ./integration/standin ./integration/treesum)

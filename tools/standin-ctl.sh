@@ -1,6 +1,6 @@
 #!/bin/sh
 # Usage: tools/standin-ctl.sh DIR start|stop|kill|status|exec ARGS...
-# Controls a stand-in server, as the admin of a server without systemd and Docker
+# Controls a stand-in server, or a real one ($OPENCLOUD_BIN), as the admin of a server without systemd and Docker
 # would ([control] type "command"). DIR/server.env holds its environment, with the
 # program in STANDIN. It may also define the functions before_start and after_stop,
 # to have something done while the server is stopped. status: 0 running, 3 stopped.
@@ -30,7 +30,11 @@ case $action in
     fi ;;
   kill)
     if running; then kill -KILL "$pid"; fi
-    while running; do sleep 0.05; done ;;
+    while running; do sleep 0.05; done
+    # A real server is a child of the process, and is killed with it.
+    if [ -n "$OPENCLOUD_BIN" ] && [ -n "$pid" ]; then
+      while pgrep -g "$pid" -r R,S,D >/dev/null; do sleep 0.05; done
+    fi ;;
   status)
     running || exit 3
     echo "process $pid, started at $(cut -d' ' -f22 "/proc/$pid/stat")" ;;

@@ -16,6 +16,7 @@ import (
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/proc"
 )
 
@@ -251,7 +252,7 @@ func (s *service) hasEnv(prefix string) bool {
 
 func (s *service) mountsAt(target string) bool {
 	for _, v := range s.Volumes {
-		if path.Clean(v.Target) == target || below(target, path.Clean(v.Target)) {
+		if paths.Within(target, v.Target) {
 			return true
 		}
 	}
@@ -288,7 +289,7 @@ func (p *project) sharing(name string, l opencloud.Layout) []string {
 	data := map[string]bool{}
 	for _, v := range p.Services[name].Volumes {
 		// The configuration is read by others, and changed by people only.
-		if t := path.Clean(v.Target); v.Source != "" && t != "/etc/opencloud" && !below("/etc/opencloud", t) {
+		if t := path.Clean(v.Target); v.Source != "" && !paths.Within("/etc/opencloud", t) {
 			data[v.Type+":"+v.Source] = true
 		}
 	}
@@ -328,7 +329,7 @@ func (p *project) others(name string, own mounts) []string {
 					out = append(out, fmt.Sprintf("service %s: volume %s", n, or(volume, "without a name at "+v.Target)))
 				}
 				stateful = true
-			case v.Type == "bind" && !mine[source] && isDir(source):
+			case v.Type == "bind" && !mine[source] && paths.IsDir(source):
 				out = append(out, fmt.Sprintf("service %s: directory %s", n, source))
 				stateful = true
 			}
@@ -347,15 +348,10 @@ func imageName(ref string) string {
 	return name
 }
 
-func isDir(p string) bool {
-	st, err := os.Stat(p)
-	return err == nil && st.IsDir()
-}
-
 // inside reports whether p is, or lies in, one of the layout's directories.
 func inside(p string, l *opencloud.Layout) bool {
 	for _, dir := range slices.Concat([]string{l.ConfigDir, l.DataDir, l.UsersRoot, l.SearchDir}, l.SystemPaths) {
-		if dir != "" && (p == dir || below(dir, p)) {
+		if paths.Within(dir, p) {
 			return true
 		}
 	}

@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"gopkg.in/yaml.v3"
-
 	"github.com/ocbackup/ocbackup/config"
+	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // defaultFiles are the names that compose looks for, the first that is there wins,
@@ -140,58 +140,45 @@ func (p *project) deployment(c control.Config) (files, notes []string) {
 // references returns the compose files that a compose file includes or extends, and
 // the env files that it names.
 func references(file string) (compose, env []string, err error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, nil, err
-	}
 	var doc struct {
-		Include  []yaml.Node
-		Services map[string]struct {
-			Extends yaml.Node
-			EnvFile yaml.Node `yaml:"env_file"`
-		}
+		Include  []any
+		Services map[string]map[string]any
 	}
-	if err := yaml.Unmarshal(b, &doc); err != nil {
+	if err := opencloud.ReadYAML(file, &doc); err != nil {
 		return nil, nil, err
 	}
-	for _, n := range doc.Include {
-		var long struct {
-			Path    yaml.Node
-			EnvFile yaml.Node `yaml:"env_file"`
-		}
-		if n.Decode(&long) == nil && long.Path.Kind != 0 {
-			compose = append(compose, texts(long.Path)...)
-			env = append(env, texts(long.EnvFile)...)
+	for _, x := range doc.Include {
+		if long, ok := x.(map[string]any); ok {
+			compose = append(compose, texts(long["path"])...)
+			env = append(env, texts(long["env_file"])...)
 		} else {
-			compose = append(compose, texts(n)...)
+			compose = append(compose, texts(x)...)
 		}
 	}
 	for _, s := range doc.Services {
-		var ext struct{ File string }
-		if s.Extends.Decode(&ext) == nil && ext.File != "" {
-			compose = append(compose, ext.File)
+		if ext, ok := s["extends"].(map[string]any); ok {
+			compose = append(compose, texts(ext["file"])...)
 		}
-		env = append(env, texts(s.EnvFile)...)
+		env = append(env, texts(s["env_file"])...)
 	}
 	return compose, env, nil
 }
 
 // texts reads a text, a list of texts, or a list of tables with the key path.
-func texts(n yaml.Node) []string {
-	var one string
-	if n.Kind == yaml.ScalarNode && n.Decode(&one) == nil {
-		return []string{one}
-	}
-	var out []string
-	for _, e := range n.Content {
-		var table struct{ Path string }
-		if e.Kind == yaml.ScalarNode {
-			out = append(out, e.Value)
-		} else if e.Decode(&table) == nil && table.Path != "" {
-			out = append(out, table.Path)
+func texts(v any) []string {
+	switch v := v.(type) {
+	case string:
+		return []string{v}
+	case map[string]any:
+		return texts(v["path"])
+	case []any:
+		var out []string
+		for _, e := range v {
+			out = append(out, texts(e)...)
 		}
+		return out
 	}
-	return out
+	return nil
 }
 
 // notConfig are places of this host that containers commonly get to see and that do
@@ -205,7 +192,7 @@ func (p *project) mountedConfig(dir string) []string {
 	var out []string
 	for _, s := range p.Services {
 		for _, v := range s.Volumes {
-			if v.Type != "bind" || !below(dir, v.Source) && slices.ContainsFunc(notConfig, func(d string) bool { return v.Source == d || below(d, v.Source) }) {
+			if v.Type != "bind" || !below(dir, v.Source) && slices.ContainsFunc(notConfig, func(d string) bool { return paths.Within(d, v.Source) }) {
 				continue
 			}
 			st, err := os.Stat(v.Source)

@@ -15,6 +15,7 @@ import (
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // Found is an instance that was found.
@@ -117,7 +118,7 @@ func listed(c *config.Config, p string) bool {
 			return false
 		}
 		q = resolve(q)
-		return p == q || below(q, p)
+		return paths.Within(q, p)
 	})
 }
 

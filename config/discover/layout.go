@@ -12,11 +12,10 @@ import (
 	"slices"
 	"strings"
 
-	"gopkg.in/yaml.v3"
-
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // server is an instance as it sees itself: its environment, its configuration
@@ -207,12 +206,8 @@ func (s *server) file(name string) map[string]any {
 	}
 	var m map[string]any
 	if host, _, ok := s.mounts.host(path.Join(s.configDir, name+".yaml")); ok {
-		b, err := os.ReadFile(host)
-		if err == nil {
-			err = yaml.Unmarshal(b, &m)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.note("%s could not be read, so its settings are not known: %v", host, err)
+		if err := opencloud.ReadYAML(host, &m); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.note("the settings of %s are not known: %v", host, err)
 		}
 	}
 	s.files[name] = m
@@ -276,7 +271,7 @@ func (s *server) leave(l *opencloud.Layout) {
 func (s *server) outside(l *opencloud.Layout) {
 	covered := func(p string) bool {
 		for _, dir := range append([]string{l.ConfigDir, l.DataDir, l.UsersRoot, l.SearchDir}, append(l.SystemPaths, l.Deployment...)...) {
-			if dir != "" && (p == dir || below(dir, p)) {
+			if paths.Within(dir, p) {
 				return true
 			}
 		}
@@ -300,7 +295,7 @@ func (s *server) outside(l *opencloud.Layout) {
 					s.note("%s=%s lies inside the container, not in a volume: it is not backed up", x.name(), p)
 				case m.problem != "":
 					s.note("%s=%s: %s; it is not backed up", x.name(), p, m.problem)
-				case !covered(host) && exists(host) && !contains(host, l):
+				case !covered(host) && paths.Exists(host) && !contains(host, l):
 					*group.list = append(*group.list, host)
 				}
 			}
@@ -315,7 +310,7 @@ func (s *server) outside(l *opencloud.Layout) {
 		switch {
 		case m.problem != "":
 			s.note("%s: %s; it is not backed up", m.target, m.problem)
-		case covered(m.host) || slices.Contains(l.Leave, m.host) || contains(m.host, l) || !exists(m.host):
+		case covered(m.host) || slices.Contains(l.Leave, m.host) || contains(m.host, l) || !paths.Exists(m.host):
 		case m.readOnly || below(s.configDir, m.target):
 			l.Deployment = append(l.Deployment, m.host)
 		default:
@@ -334,7 +329,7 @@ func (x setting) name() string {
 // contains reports whether one of the layout's main directories is p or lies in it.
 func contains(p string, l *opencloud.Layout) bool {
 	for _, dir := range []string{l.ConfigDir, l.DataDir, l.UsersRoot, l.SearchDir} {
-		if dir != "" && (p == dir || below(p, dir)) {
+		if paths.Within(p, dir) {
 			return true
 		}
 	}
@@ -422,11 +417,6 @@ func sameHost(a, b string) bool {
 
 // below reports whether p lies strictly inside dir.
 func below(dir, p string) bool {
-	return dir != "" && p != dir && strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/")
-}
-
-// exists reports whether there is, or may be (no permission to look), something at p.
-func exists(p string) bool {
-	_, err := os.Lstat(p)
-	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid)
+	_, ok := paths.Below(dir, p)
+	return ok
 }

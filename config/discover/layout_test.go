@@ -114,8 +114,8 @@ func TestResolve(t *testing.T) {
 		{"the address of one interface", env{"PROXY_HTTP_ADDR": "10.0.0.1:443"}, nil, nil, func(t *testing.T, _ string, _ *server, r *result) {
 			equal(t, "address", r.ready.Address, "10.0.0.1:443")
 		}},
-		{"broken opencloud.yaml", env{"STORAGE_USERS_DRIVER": "posix"}, map[string]string{"opencloud": "a: ["}, nil, func(t *testing.T, _ string, s *server, _ *result) {
-			equal(t, "note", len(s.notes) == 1 && strings.Contains(s.notes[0], "could not be read"), true)
+		{"broken opencloud.yaml", env{"STORAGE_USERS_DRIVER": "posix"}, map[string]string{"opencloud": "a: [s3cret"}, nil, func(t *testing.T, _ string, s *server, _ *result) {
+			equal(t, "note", len(s.notes) == 1 && strings.Contains(s.notes[0], "opencloud.yaml is no valid YAML (at line:column 1:4)") && !strings.Contains(s.notes[0], "s3cret"), true)
 		}},
 	} {
 		t.Run(x.name, func(t *testing.T) {

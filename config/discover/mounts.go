@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // mount is a directory or file of this host that a container has at another path.
@@ -31,7 +33,7 @@ func (ms mounts) host(p string) (string, mount, bool) {
 	p = path.Clean(p)
 	best := -1
 	for i, m := range ms {
-		if (p == m.target || below(m.target, p)) && (best < 0 || len(m.target) > len(ms[best].target)) {
+		if paths.Within(m.target, p) && (best < 0 || len(m.target) > len(ms[best].target)) {
 			best = i
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // PathsOptions say where an instance keeps what that nobody manages whom ocbackup
@@ -47,7 +48,7 @@ func Paths(o PathsOptions) (*Found, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !isDir(dir) {
+		if !paths.IsDir(dir) {
 			return nil, fail.Usagef("", "%s: there is no directory %s", d.flag, dir)
 		}
 		*d.to = dir

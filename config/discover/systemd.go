@@ -1,7 +1,6 @@
 package discover
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/proc"
 )
 
@@ -159,34 +159,22 @@ func (u unit) environment(f *Found) (map[string]string, error) {
 	if pid := u.pid(); pid > 0 {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 		if err == nil {
-			env := map[string]string{}
-			for kv := range bytes.SplitSeq(b, []byte{0}) {
-				if k, v, ok := strings.Cut(string(kv), "="); ok {
-					env[k] = v
-				}
-			}
-			return env, nil
+			return config.ByName(strings.Split(string(b), "\x00")), nil
 		}
 		f.Notes = append(f.Notes, fmt.Sprintf("the environment of the running server could not be read (%v): the unit's is taken", err))
 	}
-	env := map[string]string{}
-	for _, kv := range splitQuoted(u.get("Environment")) {
-		if k, v, ok := strings.Cut(kv, "="); ok {
-			env[k] = v
-		}
-	}
+	vars := control.SplitQuoted(u.get("Environment"))
 	for _, e := range u.envFiles() {
-		vars, err := config.ReadEnvFile(e.path)
+		more, err := control.ReadEnvironmentFiles(e.path)
 		if errors.Is(err, fs.ErrNotExist) && e.optional {
 			continue
 		}
 		if err != nil {
 			return nil, fail.Wrap(fail.Usage, err, "read the environment file of "+u.name, "")
 		}
-		for k, v := range vars {
-			env[k] = v
-		}
+		vars = append(vars, more...)
 	}
+	env := config.ByName(vars)
 	if name := u.get("User"); name != "" && env["HOME"] == "" {
 		// systemd sets HOME for units with User= only (systemd.exec(5)).
 		if usr, err := lookupUser(name); err == nil {
@@ -217,7 +205,7 @@ func (u unit) defaults(s *server) (configDir, dataDir string) {
 			candidates = []string{filepath.Join(home, belowHome), system}
 		}
 		for _, dir := range candidates {
-			if exists(filepath.Join(dir, mark)) {
+			if paths.Exists(filepath.Join(dir, mark)) {
 				s.note("%s is not set; the %s %s was found", variable, what, dir)
 				return dir
 			}
@@ -226,55 +214,4 @@ func (u unit) defaults(s *server) (configDir, dataDir string) {
 	}
 	return choose("OC_CONFIG_DIR", "configuration directory", ".opencloud/config", "/etc/opencloud", "opencloud.yaml"),
 		choose("OC_BASE_DATA_PATH", "data directory", ".opencloud", "/var/lib/opencloud", "storage")
-}
-
-// splitQuoted splits what systemctl prints for a list of texts: at blanks, with
-// quoted parts as a shell would read them.
-func splitQuoted(s string) []string {
-	var out []string
-	var word strings.Builder
-	inWord := false
-	var quote byte
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case c == '\\' && quote != '\'' && i+1 < len(s):
-			i++
-			c = s[i]
-			if n := strings.IndexByte("abfnrtv", c); n >= 0 {
-				c = "\a\b\f\n\r\t\v"[n]
-			}
-			word.WriteByte(c)
-			inWord = true
-		case quote != 0 && c == quote:
-			quote = 0
-		case quote == 0 && (c == '"' || c == '\''):
-			quote, inWord = c, true
-		case quote == 0 && c == '$' && i+1 < len(s) && s[i+1] == '\'':
-			// $'...', where a backslash escapes as in double quotes
-			i++
-			end := i + 1
-			for end < len(s) && s[end] != '\'' {
-				if s[end] == '\\' {
-					end++
-				}
-				end++
-			}
-			word.WriteString(strings.Join(splitQuoted(`"`+s[i+1:min(end, len(s))]+`"`), " "))
-			i, inWord = end, true
-		case quote == 0 && c == ' ':
-			if inWord {
-				out = append(out, word.String())
-			}
-			word.Reset()
-			inWord = false
-		default:
-			word.WriteByte(c)
-			inWord = true
-		}
-	}
-	if inWord {
-		out = append(out, word.String())
-	}
-	return out
 }

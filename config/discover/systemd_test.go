@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // shown is what systemctl of systemd 252 prints for a service, with some of it to
@@ -119,7 +120,7 @@ func TestDefaultDirs(t *testing.T) {
 	home := t.TempDir()
 	s := &server{env: map[string]string{"HOME": home}}
 	c, d := unit{}.defaults(s)
-	if !exists("/var/lib/opencloud/storage") && !exists("/etc/opencloud/opencloud.yaml") {
+	if !paths.Exists("/var/lib/opencloud/storage") && !paths.Exists("/etc/opencloud/opencloud.yaml") {
 		equal(t, "config", c, home+"/.opencloud/config")
 		equal(t, "data", d, home+"/.opencloud")
 	}
@@ -133,18 +134,4 @@ func TestDefaultDirs(t *testing.T) {
 	c, d = unit{}.defaults(s)
 	equal(t, "config", c, "/c")
 	equal(t, "data", d, "/var/lib/opencloud")
-}
-
-func TestSplitQuoted(t *testing.T) {
-	for in, want := range map[string][]string{
-		`A=1 "B=two words" C=3`:   {"A=1", "B=two words", "C=3"},
-		`"A=a\"b" "B=\$x" "C=\\"`: {`A=a"b`, "B=$x", `C=\`},
-		`$'A=a\nb' B=`:            {"A=a\nb", "B="},
-		`"A=it's" 'B=x y'`:        {"A=it's", "B=x y"},
-		``:                        nil,
-		`""`:                      {""},
-		`"A=unclosed`:             {"A=unclosed"},
-	} {
-		equalList(t, in, splitQuoted(in), want...)
-	}
 }

@@ -5,10 +5,7 @@ package initial
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +13,7 @@ import (
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/config/discover"
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // Options say which instance is meant and where things are to be put.
@@ -58,7 +56,7 @@ func Make(ctx context.Context, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Replaces: exists(output)}
+	p := &Plan{Replaces: paths.Exists(output)}
 	var old *config.Config
 	if p.Replaces {
 		if !o.Force {
@@ -83,7 +81,7 @@ func Make(ctx context.Context, o Options) (*Plan, error) {
 	o.apply(c, output)
 	c.SetDefaults()
 	p.Config = c
-	p.NewPassword = c.Repository.PasswordFile != "" && !exists(c.Repository.PasswordFile)
+	p.NewPassword = c.Repository.PasswordFile != "" && !paths.Exists(c.Repository.PasswordFile)
 	if !p.NewPassword {
 		for _, f := range c.SecretFiles() {
 			if err := f.Check(); err != nil && f.Key != "repository.location" {
@@ -152,20 +150,20 @@ func (o Options) apply(c *config.Config, output string) {
 		}
 		c.Name = o.Name
 	}
-	set(&c.StateDir, absolute(o.StateDir))
+	set(&c.StateDir, paths.Absolute(o.StateDir))
 	r := &c.Repository
 	if path, local := config.LocalPath(o.Repository); local && path != "" {
-		r.Location = absolute(path)
+		r.Location = paths.Absolute(path)
 	} else {
 		set(&r.Location, o.Repository)
 	}
-	set(&r.EnvFile, absolute(o.EnvFile))
+	set(&r.EnvFile, paths.Absolute(o.EnvFile))
 	if strings.Contains(o.Restic, "/") {
-		o.Restic = absolute(o.Restic)
+		o.Restic = paths.Absolute(o.Restic)
 	}
 	set(&r.Restic, o.Restic)
 	if o.PasswordFile != "" {
-		r.PasswordFile, r.PasswordCommand = absolute(o.PasswordFile), ""
+		r.PasswordFile, r.PasswordCommand = paths.Absolute(o.PasswordFile), ""
 	}
 	if r.PasswordFile == "" && r.PasswordCommand == "" {
 		r.PasswordFile = passwordBeside(output)
@@ -185,20 +183,4 @@ func set(s *string, v string) {
 	if v != "" {
 		*s = v
 	}
-}
-
-// absolute makes a path absolute; empty stays empty.
-func absolute(p string) string {
-	if p == "" {
-		return ""
-	}
-	if a, err := filepath.Abs(p); err == nil {
-		return a
-	}
-	return p
-}
-
-func exists(p string) bool {
-	_, err := os.Lstat(p)
-	return !errors.Is(err, fs.ErrNotExist)
 }

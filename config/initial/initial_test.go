@@ -12,6 +12,7 @@ import (
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // instance makes the directories of an instance and returns how it is named to Make.
@@ -67,7 +68,7 @@ func TestPlanChangesNothing(t *testing.T) {
 	dir, o := instance(t)
 	p := makePlan(t, o)
 	for _, f := range []string{"etc", "repository", "state"} {
-		if exists(filepath.Join(dir, f)) {
+		if paths.Exists(filepath.Join(dir, f)) {
 			t.Errorf("%s was made", f)
 		}
 	}
@@ -127,7 +128,7 @@ func TestForeignRepository(t *testing.T) {
 	if fail.CodeOf(err) != fail.Repository || !strings.Contains(hint, "--password-file") {
 		t.Error(err, hint)
 	}
-	if exists(dir+"/etc/second.toml") || exists(dir+"/etc/second.password") {
+	if paths.Exists(dir+"/etc/second.toml") || paths.Exists(dir+"/etc/second.password") {
 		t.Error("files were left behind")
 	}
 	o.PasswordFile = dir + "/etc/password"
@@ -165,7 +166,7 @@ func TestRefused(t *testing.T) {
 			if err == nil || fail.CodeOf(err) != x.code || !strings.Contains(err.Error(), x.want) {
 				t.Errorf("code %d: %v", fail.CodeOf(err), err)
 			}
-			if exists(o.Output) {
+			if paths.Exists(o.Output) {
 				t.Error("the configuration was written")
 			}
 		})

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/google/uuid"
-	"gopkg.in/yaml.v3"
 )
 
 // ocConfig is the part of opencloud.yaml that matters here.

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// readEnvironmentFiles reads the files that EnvironmentFile= of a unit names, a
+// ReadEnvironmentFiles reads the files that EnvironmentFile= of a unit names, a
 // path or a pattern, as NAME=value strings.
-func readEnvironmentFiles(pattern string) ([]string, error) {
+func ReadEnvironmentFiles(pattern string) ([]string, error) {
 	paths, err := filepath.Glob(pattern)
 	if err != nil || len(paths) == 0 {
 		paths = []string{pattern}
@@ -21,7 +21,7 @@ func readEnvironmentFiles(pattern string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("environment file: %w", err)
 		}
-		vars = append(vars, parseEnvironment(string(b))...)
+		vars = append(vars, ParseEnvironment(string(b))...)
 	}
 	return vars, nil
 }
@@ -29,13 +29,13 @@ func readEnvironmentFiles(pattern string) ([]string, error) {
 // variableName is what systemd takes for the name of a variable.
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// parseEnvironment parses an environment file as systemd does (systemd.exec(5),
+// ParseEnvironment parses an environment file as systemd does (systemd.exec(5),
 // EnvironmentFile=; parse_env_file_internal in its source): a quote counts at the
 // start of a value only, a backslash before a newline joins lines. What is no
 // assignment is passed over.
-func parseEnvironment(text string) []string {
+func ParseEnvironment(text string) []string {
 	var vars []string
-	rest := strings.ReplaceAll(text, "\r\n", "\n")
+	rest := strings.ReplaceAll(text, "\r", "\n") // systemd takes both for the end of a line
 	for rest != "" {
 		rest = strings.TrimLeft(rest, " \t\n")
 		if strings.HasPrefix(rest, "#") || strings.HasPrefix(rest, ";") {
@@ -78,6 +78,7 @@ func environmentValue(s string) (value, rest string) {
 			i++
 			if s[i] != '\n' {
 				b.WriteByte(s[i])
+				keep = b.Len()
 			}
 		default:
 			b.WriteByte(s[i])
@@ -114,10 +115,10 @@ func quotedPart(b *strings.Builder, s string) string {
 	return ""
 }
 
-// splitQuoted splits a list as systemctl prints it (Environment=): words apart by
+// SplitQuoted splits a list as systemctl prints it (Environment=): words apart by
 // spaces, in double quotes with backslashes where they need them, or as $'...'
 // with the escapes of C.
-func splitQuoted(s string) []string {
+func SplitQuoted(s string) []string {
 	var words []string
 	for s = strings.TrimLeft(s, " "); s != ""; s = strings.TrimLeft(s, " ") {
 		var b strings.Builder

@@ -124,7 +124,7 @@ func (s *systemd) dependents(ctx context.Context, units []unit) ([]unit, error) 
 		seen[u["Id"]] = true
 	}
 	var found []unit
-	for len(units) > 0 {
+	for {
 		var names []string
 		for _, u := range units {
 			for _, property := range stopsAlong {
@@ -136,8 +136,8 @@ func (s *systemd) dependents(ctx context.Context, units []unit) ([]unit, error) 
 				}
 			}
 		}
-		if units = nil; len(names) == 0 {
-			break
+		if len(names) == 0 {
+			return found, nil
 		}
 		var err error
 		if units, err = s.show(ctx, names...); err != nil {
@@ -149,7 +149,6 @@ func (s *systemd) dependents(ctx context.Context, units []unit) ([]unit, error) 
 			}
 		}
 	}
-	return found, nil
 }
 
 func (s *systemd) Status(ctx context.Context) (Status, error) {

@@ -161,13 +161,13 @@ func (s *systemd) asUnit(ctx context.Context, c *proc.Cmd) error {
 	if err != nil {
 		return err
 	}
-	c.Env = append(c.Env, splitQuoted(text)...)
+	c.Env = append(c.Env, SplitQuoted(text)...)
 	files, err := s.property(ctx, "EnvironmentFiles")
 	if err != nil {
 		return err
 	}
 	for _, m := range environmentFile.FindAllStringSubmatch(files, -1) {
-		vars, err := readEnvironmentFiles(m[1])
+		vars, err := ReadEnvironmentFiles(m[1])
 		if err != nil && m[2] == "no" {
 			return err
 		}

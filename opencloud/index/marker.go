@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/ocbackup/ocbackup/atomicfile"
 )
 
 // markerFile is the marker's name in an instance's state directory.
@@ -43,19 +45,7 @@ func MarkRequired(dir string, m Marker) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, markerFile+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, markerFile))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(dir)
+	return atomicfile.Write(filepath.Join(dir, markerFile), append(b, '\n'), 0o600)
 }
 
 // Required returns the marker in the state directory dir, nil when there is none. A
@@ -82,25 +72,10 @@ func Required(dir string) (*Marker, error) {
 // ClearRequired removes the marker from the state directory dir, for good. That
 // there is none is no error.
 func ClearRequired(dir string) error {
-	err := os.Remove(filepath.Join(dir, markerFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	if err != nil {
+	if err := atomicfile.Remove(filepath.Join(dir, markerFile)); err != nil {
 		return fmt.Errorf("clear the reindex marker: %w", err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // begin notes that a space's indexing begins.

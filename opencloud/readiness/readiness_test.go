@@ -195,7 +195,7 @@ func TestSecretFiles(t *testing.T) {
 		mode       os.FileMode
 		want       string
 	}{
-		{"public", "secret", 0o644, "everybody can get at"},
+		{"public", "secret", 0o644, "everybody on this machine"},
 		{"empty", "\n", 0o600, "must hold one line"},
 		{"two lines", "a\nb\n", 0o600, "must hold one line"},
 		{"missing", "", 0, "no such file"},

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml"
+	"github.com/ocbackup/ocbackup/opencloud"
 )
 
 // ldapClient is a service of OpenCloud that logs in to idm: where its settings are
@@ -63,14 +63,9 @@ func readServerConfig(dir string, pid int) (*serverConfig, error) {
 }
 
 func readYAML(path string) (map[string]any, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("server configuration: %w", err)
-	}
 	var m map[string]any
-	if err := yaml.Unmarshal(b, &m); err != nil {
-		// The parser's message shows lines of the file, which are secrets.
-		return nil, fmt.Errorf("server configuration: %s is no valid YAML", path)
+	if err := opencloud.ReadYAML(path, &m); err != nil {
+		return nil, fmt.Errorf("server configuration: %w", err)
 	}
 	return m, nil
 }

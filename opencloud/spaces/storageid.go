@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"gopkg.in/yaml.v3"
-
 	"github.com/ocbackup/ocbackup/opencloud"
 )
 
@@ -26,7 +24,7 @@ func StorageID(l opencloud.Layout) (string, error) {
 	var own struct {
 		MountID string `yaml:"mount_id"`
 	}
-	if err := readYAML(filepath.Join(l.ConfigDir, "storage-users.yaml"), &own); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := opencloud.ReadYAML(filepath.Join(l.ConfigDir, "storage-users.yaml"), &own); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
 	if own.MountID != "" {
@@ -43,7 +41,7 @@ func StorageID(l opencloud.Layout) (string, error) {
 			} `yaml:"storage_registry"`
 		} `yaml:"gateway"`
 	}
-	if err := readYAML(path, &all); err != nil {
+	if err := opencloud.ReadYAML(path, &all); err != nil {
 		return "", err
 	}
 	id := cmp.Or(all.StorageUsers.MountID, all.Gateway.StorageRegistry.MountID)
@@ -51,15 +49,4 @@ func StorageID(l opencloud.Layout) (string, error) {
 		return "", fmt.Errorf("%s: storage_users.mount_id is not set; if the server gets it as %s, set that for ocbackup, too", path, mountIDEnv)
 	}
 	return id, nil
-}
-
-func readYAML(path string, to any) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := yaml.Unmarshal(b, to); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
 }

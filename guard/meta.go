@@ -1,4 +1,4 @@
-package restore
+package guard
 
 import (
 	"errors"
@@ -11,26 +11,27 @@ import (
 	"github.com/pkg/xattr"
 )
 
-// meta is what a directory that stays where it is takes on from the staged one.
-type meta struct {
+// Meta is the metadata of a file or directory: what goes with the data, and not with
+// the machine.
+type Meta struct {
 	UID    int               `json:"uid"`
 	GID    int               `json:"gid"`
-	Mode   uint32            `json:"mode"`
+	Mode   uint32            `json:"mode"` // permission bits, with setuid, setgid and sticky
 	MTime  time.Time         `json:"mtime"`
 	Xattrs map[string][]byte `json:"xattrs,omitempty"`
 }
 
-// readMeta reads the metadata of a directory.
-func readMeta(path string) (meta, error) {
+// ReadMeta reads the metadata of a file or directory, not following a symbolic link.
+func ReadMeta(path string) (Meta, error) {
 	st, err := os.Lstat(path)
 	if err != nil {
-		return meta{}, err
+		return Meta{}, err
 	}
 	sys, ok := st.Sys().(*syscall.Stat_t)
 	if !ok {
-		return meta{}, fmt.Errorf("%s: no owner", path)
+		return Meta{}, fmt.Errorf("%s: no owner", path)
 	}
-	m := meta{UID: int(sys.Uid), GID: int(sys.Gid), Mode: sys.Mode & 0o7777, MTime: st.ModTime(), Xattrs: map[string][]byte{}}
+	m := Meta{UID: int(sys.Uid), GID: int(sys.Gid), Mode: sys.Mode & 0o7777, MTime: st.ModTime(), Xattrs: map[string][]byte{}}
 	names, err := xattr.LList(path)
 	if err != nil && !errors.Is(err, syscall.ENOTSUP) {
 		return m, err
@@ -48,9 +49,9 @@ func readMeta(path string) (meta, error) {
 	return m, nil
 }
 
-// apply gives a directory this metadata.
-func (m meta) apply(path string) error {
-	have, err := readMeta(path)
+// Apply gives a directory this metadata.
+func (m Meta) Apply(path string) error {
+	have, err := ReadMeta(path)
 	if err != nil {
 		return err
 	}
