@@ -219,7 +219,7 @@ func (r *run) findRoots() error {
 	}
 	if len(missing) > 0 {
 		return fail.New(fail.Usage, strings.Join(missing, "\n"),
-			"mount or create what is missing, or correct [layout] in "+r.Config.Path)
+			"mount what is missing, or correct [layout] in "+r.Config.Path+"; if the data are lost: ocbackup restore")
 	}
 	return nil
 }

@@ -3,6 +3,7 @@
 package commands
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -146,7 +147,8 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 
 // env is what a command works with.
 type env struct {
-	cfg  *config.Config // nil when there is no configuration file (bare host)
+	ctx  context.Context // of the command
+	cfg  *config.Config  // nil when there is no configuration file (bare host)
 	rep  progress.Reporter
 	log  zerolog.Logger
 	out  io.Writer // results
@@ -180,7 +182,7 @@ func setupBare(c *cli.Context) (*env, error) {
 }
 
 func newEnv(c *cli.Context, cfg *config.Config) (*env, error) {
-	e := &env{cfg: cfg, out: c.App.Writer, err: c.App.ErrWriter, json: c.Bool("json")}
+	e := &env{ctx: c.Context, cfg: cfg, out: c.App.Writer, err: c.App.ErrWriter, json: c.Bool("json")}
 	f, isFile := e.err.(*os.File)
 	e.tty = isFile && term.IsTerminal(int(f.Fd()))
 	format, level := c.String("log-format"), c.String("log-level")
@@ -239,12 +241,30 @@ func (e *env) confirm(question, word string) (bool, error) {
 	if !e.tty || !term.IsTerminal(int(os.Stdin.Fd())) {
 		return false, nil
 	}
-	fmt.Fprintf(e.err, "%s\nType %q to go on: ", question, word)
-	var answer string
-	if _, err := fmt.Fscanln(os.Stdin, &answer); err != nil {
-		return false, nil //nolint:nilerr // an empty line or the end of input is a no
+	e.rep.Note(question)
+	fmt.Fprintf(e.err, "Type %q to go on: ", word)
+	answer := make(chan string, 1)
+	go func() { // reading a terminal can't be interrupted: on a signal it is left behind
+		line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+		answer <- strings.TrimSpace(line)
+	}()
+	select {
+	case <-e.ctx.Done():
+		fmt.Fprintln(e.err)
+		return false, context.Cause(e.ctx)
+	case a := <-answer:
+		return a == word, nil
 	}
-	return strings.TrimSpace(answer) == word, nil
+}
+
+// terminalWidth is how many columns there are to print on; 120 when it is no terminal.
+func terminalWidth(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+	return 120
 }
 
 // printJSON prints a result as one JSON object.

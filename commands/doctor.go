@@ -64,7 +64,9 @@ func printDoctor(w io.Writer, rep *doctor.Report, problems, tty bool) {
 	t.Style().Options = table.OptionsNoBordersAndSeparators
 	t.Style().Format.Header = text.FormatUpper
 	t.SuppressTrailingSpaces()
-	t.SetColumnConfigs([]table.ColumnConfig{{Number: 3, WidthMax: 64, WidthMaxEnforcer: text.WrapSoft}, {Number: 4, WidthMax: 48, WidthMaxEnforcer: text.WrapSoft}})
+	// A console may be 80 columns wide: the two long columns share what the short ones leave.
+	rest := max(terminalWidth(w)-30, 40)
+	t.SetColumnConfigs([]table.ColumnConfig{{Number: 3, WidthMax: rest * 4 / 7, WidthMaxEnforcer: text.WrapSoft}, {Number: 4, WidthMax: rest * 3 / 7, WidthMaxEnforcer: text.WrapSoft}})
 	t.AppendHeader(table.Row{"status", "check", "what", "how to mend"})
 	count := map[doctor.Status]int{}
 	for _, f := range rep.Findings {

@@ -11,6 +11,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
 
+	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/repo"
@@ -33,6 +34,9 @@ EXAMPLES:
 		Flags:        append(repositoryFlags(), &cli.StringFlag{Name: "version", Usage: "only sets of this OpenCloud `VERSION` (a prefix)"}),
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return fail.Usagef("see \"ocbackup list --help\"; one set is shown by \"ocbackup show SET\"", "list takes no arguments")
+			}
 			e, r, err := openRepository(c)
 			if err != nil {
 				return err
@@ -52,6 +56,10 @@ EXAMPLES:
 					Repository string    `json:"repository"`
 					Sets       []setView `json:"sets"`
 				}{r.Location(), append([]setView{}, views...)})
+			}
+			if len(views) == 0 && len(sets) > 0 {
+				fmt.Fprintf(e.out, "None of the %d sets is of OpenCloud %s.\n", len(sets), c.String("version"))
+				return nil
 			}
 			printSets(e.out, views, time.Now())
 			return nil

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ocbackup/ocbackup/config"
+	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
 )
@@ -41,7 +42,7 @@ func openRepository(c *cli.Context) (*env, *repo.Repo, error) {
 	}}
 	opt, err := bare.RepoOptions()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fail.Wrap(fail.CodeOf(err), err, "open "+repo.WithoutPassword(loc), "name the file with the password: --password-file FILE")
 	}
 	opt.Host = c.String("instance")
 	if e.cfg != nil && e.cfg.Repository.Location != loc {

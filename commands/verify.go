@@ -28,10 +28,10 @@ EXAMPLES:
    ocbackup verify --read-data 3/10         and the third tenth of all data
 
 ` + exitCodes,
-		Flags: []cli.Flag{
+		Flags: append(repositoryFlags(),
 			&cli.BoolFlag{Name: "all", Usage: "verify every set"},
 			&cli.StringFlag{Name: "read-data", Usage: "read and check this `PART` of the data too: n/t, or x%"},
-		},
+		),
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 || c.Bool("all") && c.NArg() > 0 {
@@ -41,11 +41,7 @@ EXAMPLES:
 			if part != "" && !readData.MatchString(part) {
 				return fail.Usagef("use for example 1/10, or 5%", "--read-data: %q is no part", part)
 			}
-			e, err := setup(c)
-			if err != nil {
-				return err
-			}
-			r, err := e.repo()
+			e, r, err := openRepository(c)
 			if err != nil {
 				return err
 			}

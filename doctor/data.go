@@ -47,7 +47,7 @@ func (roots) Run(_ context.Context, s *Subject) []Finding {
 
 // look looks at one root.
 func look(r opencloud.Root) (Finding, bool) {
-	const mend = "mount or create what is missing, or correct [layout] in the configuration"
+	const mend = "mount what is missing, or correct [layout] in the configuration; if the data are lost: ocbackup restore"
 	st, err := os.Stat(r.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && r.Optional:

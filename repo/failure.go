@@ -41,7 +41,7 @@ func (r *Repo) Failure(err error, what string) error {
 	case errors.Is(err, ErrWrongPassword):
 		hint = "check password_file (or password_command) in [repository]: it does not open " + r.Location()
 	case errors.Is(err, ErrNoRepository):
-		hint = "create it with \"ocbackup init\", or correct location in [repository]: " + r.Location()
+		hint = "is its disk mounted? else correct location in [repository]; a new one is created with \"ocbackup init\": " + r.Location()
 	case errors.Is(err, ErrLocked):
 		hint = "wait until the other restic is done; a lock of a process that is gone is removed by itself on the same machine, on another with \"restic unlock\""
 	}

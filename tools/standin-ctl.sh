@@ -1,7 +1,7 @@
 #!/bin/sh
 # Usage: tools/standin-ctl.sh DIR start|stop|kill|status|exec ARGS...
-# Controls a stand-in server, or a real one ($OPENCLOUD_BIN), as the admin of a server without systemd and Docker
-# would ([control] type "command"). DIR/server.env holds its environment, with the
+# Controls a stand-in server, or a real one ($OPENCLOUD_BIN), as the admin of a server
+# without systemd and Docker would ([control] type "command"). DIR/server.env holds its environment, with the
 # program in STANDIN. It may also define the functions before_start and after_stop,
 # to have something done while the server is stopped. status: 0 running, 3 stopped.
 dir=$1 action=$2
@@ -13,7 +13,7 @@ after_stop() { :; }
 . "$dir/server.env" || exit 1
 
 # A process that has ended and waits for its parent has no exe any more.
-running() { [ -n "$pid" ] && [ "$(readlink "/proc/$pid/exe")" = "$STANDIN" ]; }
+running() { [ -n "$pid" ] && [ "$(readlink "/proc/$pid/exe")" = "$(readlink -f "$STANDIN")" ]; }
 
 case $action in
   start)
