@@ -284,7 +284,7 @@ func (r *run) bringBack(ctx context.Context, step progress.Step) error {
 
 // serverOf is all that bringing the instance back needs.
 func serverOf(c *config.Config) recovery.Server {
-	return recovery.Server{Layout: c.Layout, Control: c.Control, Ready: c.Ready}
+	return recovery.Server{Layout: c.Layout, Control: c.Control, Ready: c.Ready, StateDir: c.StateDir}
 }
 
 // backTimeout is how long bringing back may take at the most.

@@ -140,7 +140,7 @@ func runUndo(c *cli.Context) error {
 		return err
 	}
 	res, err := restore.Undo(c.Context, restore.UndoOptions{
-		Config: e.cfg, Yes: c.Bool("yes"), Confirm: e.confirm, NoStart: c.Bool("no-start"), Report: e.rep,
+		Config: e.cfg, Yes: c.Bool("yes"), Confirm: e.confirm, NoStart: c.Bool("no-start"), DryRun: c.Bool("dry-run"), Report: e.rep,
 		StateDir: c.String("state-dir"),
 	})
 	return e.printRestored(res, err)
@@ -164,7 +164,7 @@ func printRestore(w io.Writer, r *restore.Result, complete bool) {
 			if x.Aside != "" {
 				kept = "kept in " + x.Aside
 			}
-			fmt.Fprintf(w, "Replaced: %s (root %s), %s\n", x.Path, x.Root, kept)
+			fmt.Fprintf(w, "Replaced: %s (root %s), %s\n", x, x.Root, kept)
 		}
 		if r.Reindex == restore.ReindexWould {
 			fmt.Fprintln(w, "The search index would be built again: "+r.ReindexWhy+".")
@@ -179,6 +179,8 @@ func printRestore(w io.Writer, r *restore.Result, complete bool) {
 		return
 	case r.Mode == restore.ModeUndo && len(r.Aside) > 0:
 		fmt.Fprintf(w, "\nWhat was restored is kept. To do away with it: %s\n", r.Delete)
+	case len(r.Aside) > 0 && r.Undo == "":
+		fmt.Fprintf(w, "\nWhat was there is kept. To do away with it: %s\n", r.Delete)
 	case len(r.Aside) > 0:
 		fmt.Fprintf(w, "\nThe old data is kept. To bring it back:     %s\n", r.Undo)
 		fmt.Fprintf(w, "                      To do away with it:    %s\n", r.Delete)
@@ -192,6 +194,8 @@ func printRestore(w io.Writer, r *restore.Result, complete bool) {
 	away := ""
 	switch {
 	case r.Mode == restore.ModeBeside:
+	case r.Running && !r.WasRunning:
+		away = " OpenCloud is running."
 	case r.Running:
 		away = fmt.Sprintf(" OpenCloud is running; it was away for %s.", seconds(r.Downtime))
 	default:

@@ -122,8 +122,8 @@ const before, after = "before", "after" // the restore puts "after" back to "bef
 
 var restorePoints = []restorePoint{
 	{name: "restore.prepared", data: map[string]string{"": after}},
-	{name: "restore.staged", data: map[string]string{"": after}},
-	{name: "restore.checked", data: map[string]string{"": after}},
+	{name: "restore.staged", data: map[string]string{"": after}, left: []string{"KILL"}},
+	{name: "restore.checked", data: map[string]string{"": after}, left: []string{"KILL"}},
 	{name: "restore.journaled", data: map[string]string{"": after}, left: []string{"KILL"}},
 	{name: "restore.stopped", data: map[string]string{"": after}},
 	{name: "restore.swapped-one", data: map[string]string{"": after}},

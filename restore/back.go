@@ -56,7 +56,7 @@ func (r *run) rollBack(ctx context.Context, step progress.Step, cause error) err
 			Code: fail.Failed, What: "the data is restored, but OpenCloud did not start", Err: plain(cause),
 			Hint: "start it by hand: " + r.startHint() + "; then, if it says so: " + r.command("reindex"),
 		}
-	case r.before.State != control.Running || r.NoRollback || r.plan == nil:
+	case r.before.State != control.Running || r.NoRollback || r.plan == nil || r.ailing: // with the old it did not come up either
 		r.stopped = true
 		hint := "look into the server's log; then start it again: " + recovery.Command(r.stateDir())
 		if r.res.Undo != "" {

@@ -31,6 +31,7 @@ func (r *run) cold(ctx context.Context, step progress.Step) (string, error) {
 		return "", err
 	}
 	asked := time.Now()
+	r.res.WasRunning = r.running() && !r.ailing
 	if err := r.exchange(ctx, step); err != nil {
 		return "", errors.Join(err, r.putBack(ctx, step), g.Disarm())
 	}
@@ -323,7 +324,9 @@ func (r *run) commit(ctx context.Context) error {
 	}
 	r.committed()
 	if r.res.Aside = r.asides(); len(r.res.Aside) > 0 {
-		r.res.Undo = r.command("restore", "--undo")
+		if r.undoable {
+			r.res.Undo = r.command("restore", "--undo")
+		}
 		r.res.Delete = recovery.RemoveCommand(r.res.Aside)
 	}
 	return nil

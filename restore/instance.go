@@ -172,8 +172,9 @@ func (r *run) checkState(ctx context.Context) error {
 	}
 	switch r.before.State {
 	case control.Changing:
-		return fail.New(fail.Failed, fmt.Sprintf("%s is starting or stopping right now (%s)", r.ctl, r.before.Detail),
-			"wait until it has settled, or stop it")
+		// The usual look of a server whose data are gone: it is started over and over.
+		r.note(fmt.Sprintf("%s is starting or stopping right now (%s); it is stopped before its data are replaced.", r.ctl, r.before.Detail))
+		r.before.State, r.ailing = control.Running, true
 	case control.Absent:
 		r.before.Also = r.cfg.Control.AlsoStop
 	}

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"strings"
 	"time"
 
 	"github.com/ocbackup/ocbackup/config"
@@ -83,6 +84,8 @@ type Result struct {
 
 	// Running tells whether the instance runs, and is ready, at the end.
 	Running bool `json:"running"`
+	// WasRunning tells whether it ran, as far as its manager knew, before.
+	WasRunning bool `json:"was_running"`
 	// Downtime is how long the instance was away, in seconds.
 	Downtime float64 `json:"downtime_s"`
 
@@ -126,6 +129,19 @@ type Replaced struct {
 	Root    string `json:"root"`
 	Path    string `json:"path"`
 	Entries int    `json:"entries"` // in the directory itself; 1 for a file
+	// Files lists what of the directory gives way, where that is not all of it.
+	Files []string `json:"files,omitempty"`
 	// Aside is the directory that the old data is kept in; empty: nowhere.
 	Aside string `json:"aside,omitempty"`
 }
+
+// what names what gives way.
+func (r Replaced) what() string {
+	if len(r.Files) > 0 && len(r.Files) <= 8 {
+		return strings.Join(r.Files, ", ")
+	}
+	return r.Path
+}
+
+// String names what gave way, for people.
+func (r Replaced) String() string { return r.what() }

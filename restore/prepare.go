@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -232,10 +233,11 @@ func (r *run) takeLock(ctx context.Context) error {
 	if j, err := guard.Read(dir); err == nil && j != nil && j.Hold != "" {
 		rep = progress.Discard // this restore may be what completes the one that was interrupted
 	}
-	_, err := recovery.Recover(ctx, dir, rep)
-	if err != nil && !errors.Is(err, guard.ErrHeld) {
-		return err
+	recovered := r.recover(ctx, rep)
+	if recovered != nil && fail.CodeOf(recovered) != fail.NotBack {
+		return recovered
 	}
+	var err error
 	if r.lock, err = guard.Acquire(dir, "restore"); err != nil {
 		if errors.Is(err, guard.ErrLocked) {
 			return fail.Wrap(fail.Locked, err, "another run holds the lock", "wait until it is done")
@@ -246,11 +248,46 @@ func (r *run) takeLock(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if j != nil && j.Hold == "" {
+	switch {
+	case j == nil || j.Hold != "":
+	case recovered == nil:
 		return fail.New(fail.Locked, "another run has just left the instance in the midst of its work", "run \"ocbackup recover\", then this command again")
+	case oldDataMoved(j):
+		return recovered
+	default:
+		r.ailing = true
+		r.note("OpenCloud does not start (" + oneLine(recovered) + "); its data are replaced, and it is started with those.")
 	}
 	r.held = j
 	return nil
+}
+
+// oldDataMoved tells whether old data has yet to be put back.
+func oldDataMoved(j *guard.Journal) bool {
+	if j.Exchange == nil {
+		return false
+	}
+	begun, err := guard.SwapBegun(j.Exchange.Swap)
+	return begun || err != nil
+}
+
+// recoverWithin is how long bringing back an instance is tried whose data are about
+// to be replaced.
+const recoverWithin = 45 * time.Second
+
+// recover finishes what an interrupted run has left. A restore that is the cure for
+// an instance that can't be brought back does not wait for it any longer than needed.
+func (r *run) recover(ctx context.Context, rep progress.Reporter) error {
+	ctx, cancel := context.WithTimeout(ctx, recoverWithin)
+	defer cancel()
+	_, err := recovery.Recover(ctx, r.stateDir(), rep)
+	return err
+}
+
+// oneLine is an error's first line.
+func oneLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
 }
 
 // describe lists what is restored and what gives way to it.
@@ -262,6 +299,9 @@ func (r *run) describe(ctx context.Context) error {
 			continue
 		}
 		rep := Replaced{Root: it.Name, Path: it.target, Entries: n}
+		if it.partial() {
+			rep.Files = globs(it.target, it.Include)
+		}
 		if !r.InPlace {
 			rep.Aside = it.group.aside
 		}
@@ -311,9 +351,11 @@ func (r *run) agree() error {
 		return nil
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Set %s replaces what is there now:\n", r.set.ID)
+	m := r.set.Manifest
+	fmt.Fprintf(&b, "Set %s (OpenCloud %s, its state of %s) replaces what is there now; OpenCloud is stopped for it:\n",
+		r.set.ID, m.OpenCloud, m.Frozen.Local().Format(time.DateTime))
 	for _, x := range r.res.Replaced {
-		fmt.Fprintf(&b, "  %s (%s, %s)\n", x.Path, x.Root, entries(x.Entries))
+		fmt.Fprintf(&b, "  %s (%s, %s)\n", x.what(), x.Root, entries(x.Entries))
 		if x.Aside != "" {
 			fmt.Fprintf(&b, "    the old data is kept in %s\n", x.Aside)
 		}
@@ -331,7 +373,7 @@ func (r *run) agree() error {
 			return nil
 		}
 	}
-	return fail.New(fail.Usage, question, "agree with --yes; see the plan first with --dry-run")
+	return fail.New(fail.Usage, "nobody agreed. "+question, "agree with --yes; see the plan first with --dry-run")
 }
 
 func entries(n int) string {

@@ -98,17 +98,19 @@ type run struct {
 	res     *Result
 
 	// prepare
-	set    *manifest.Set
-	cfg    *config.Config // of the instance as it is after the restore
-	lock   *guard.Lock
-	held   *guard.Journal // of a restore in place that was not completed
-	ctl    control.Controller
-	before control.Status // the instance as it was found
-	mounts mounts
-	items  []*item
-	groups []*group
-	keep   []string // paths in the midst of the targets that stay
-	other  bool     // the installed server has another version than the set
+	set      *manifest.Set
+	cfg      *config.Config // of the instance as it is after the restore
+	lock     *guard.Lock
+	held     *guard.Journal // of a restore in place that was not completed, or of a run after which the instance does not start
+	undoable bool           // what gave way is an OpenCloud that can be gone back to
+	ailing   bool           // the instance does not start with the data it has
+	ctl      control.Controller
+	before   control.Status // the instance as it was found
+	mounts   mounts
+	items    []*item
+	groups   []*group
+	keep     []string // paths in the midst of the targets that stay
+	other    bool     // the installed server has another version than the set
 
 	// stage, check
 	made         []string // directories that were made for the staging, outermost first
@@ -217,6 +219,8 @@ func (r *run) state() string {
 		return "OpenCloud is running with the restored data"
 	case r.done:
 		return "the restored data is in place; OpenCloud is stopped"
+	case r.ailing && !r.stopped:
+		return "nothing was changed; OpenCloud does not start, as before"
 	case r.held != nil:
 		return "OpenCloud is stopped: an earlier restore in place was not completed"
 	case r.stopped && r.running():

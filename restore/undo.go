@@ -15,6 +15,7 @@ import (
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/guard"
+	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/index"
 	"github.com/ocbackup/ocbackup/progress"
@@ -43,6 +44,7 @@ func (r *run) saveUndo() error {
 	rec := undoRecord{
 		Format: undoFormat, Set: r.set.ID, Instance: r.cfg.Name, Time: time.Now().UTC(), Server: r.server(), Exchange: *r.exchanged,
 	}
+	r.undoable = rec.worthIt() == nil
 	rec.Record = "" // what has been taken back can't be taken back again
 	b, err := json.MarshalIndent(rec, "", "  ")
 	if err != nil {
@@ -58,6 +60,8 @@ type UndoOptions struct {
 	Yes     bool
 	Confirm func(question, word string) (bool, error)
 	NoStart bool
+	// DryRun only tells what would be moved.
+	DryRun bool
 	// StateDir is that of the configuration, if it was given separately.
 	StateDir string
 	Report   progress.Reporter
@@ -86,6 +90,16 @@ func Undo(ctx context.Context, o UndoOptions) (*Result, error) {
 	rec, err := readUndo(dir)
 	if err != nil {
 		return nil, err
+	}
+	if err := rec.worthIt(); err != nil {
+		return nil, err
+	}
+	if o.DryRun {
+		res := &Result{Set: rec.Set, Instance: rec.Instance, Mode: ModeUndo, DryRun: true, Started: started, Reindex: ReindexNotNeeded}
+		for _, s := range rec.Swap {
+			o.Report.Note("would move " + s.To + " back to " + s.From)
+		}
+		return res, nil
 	}
 	if err := o.agree(rec); err != nil {
 		return nil, err
@@ -126,6 +140,38 @@ func readUndo(dir string) (*undoRecord, error) {
 		return nil, fail.Wrap(fail.Usage, err, "the restore of set "+rec.Set+" can't be undone any more", "")
 	}
 	return rec, nil
+}
+
+// worthIt refuses an undo that would leave no OpenCloud: the restore came after the
+// data had been lost.
+func (rec *undoRecord) worthIt() error {
+	l := rec.Server.Layout
+	for _, p := range []string{filepath.Join(l.ConfigDir, opencloud.ConfigFile), l.UsersRoot} {
+		if l.ConfigDir != "" && !exists(rec.before(p)) {
+			return fail.Usagef("choose another set: \"ocbackup list\"; what the restore replaced is in "+strings.Join(rec.Aside, ", "),
+				"there is no OpenCloud to go back to: before the restore of set %s, %s was not there", rec.Set, p)
+		}
+	}
+	return nil
+}
+
+// before returns where that is now which was at p before the restore; "" when
+// nothing was.
+func (rec *undoRecord) before(p string) string {
+	placed := false
+	for _, s := range rec.Swap {
+		if within(s.From, p) { // moved aside, or a folder above it was
+			rel, err := filepath.Rel(s.From, p)
+			if err == nil {
+				return filepath.Join(s.To, rel)
+			}
+		}
+		placed = placed || within(s.To, p)
+	}
+	if placed {
+		return ""
+	}
+	return p
 }
 
 func (o UndoOptions) agree(rec *undoRecord) error {
@@ -199,6 +245,7 @@ func (u *undo) run(ctx context.Context, step progress.Step, res *Result) error {
 	if err = errors.Join(err, g.Disarm()); err != nil {
 		return err
 	}
+	res.WasRunning = before.State == control.Running
 	res.Downtime = time.Since(asked).Seconds()
 	u.state = "the old data is back"
 	return u.tell(res, x)
