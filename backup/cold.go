@@ -159,7 +159,6 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 		return err
 	}
 	if now.StartedSince(after) {
-
 		return fail.Wrap(fail.Failed, fmt.Errorf("%w (%s, %s)", errStarted, r.ctl, now.Detail), "the run is void",
 			"find out what started it: a restart policy, a watchdog, a person")
 	}

@@ -109,7 +109,8 @@ func TestVacatedPathIsMadeAnew(t *testing.T) {
 			}
 			steps := []Rename{
 				{From: at("index"), To: at("aside/index"), Spare: at("stage/index")},
-				{From: at("data"), To: at("aside/data")}, {From: at("new"), To: at("data")},
+				{From: at("data"), To: at("aside/data")},
+				{From: at("new"), To: at("data")},
 			}
 			const was = "data/old, index/old, new/new"
 			for round := range 2 {
