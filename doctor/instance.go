@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/config/discover"
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
@@ -42,6 +43,9 @@ func (controller) Run(ctx context.Context, s *Subject) []Finding {
 			return []Finding{warning("stop OpenCloud before a backup, or say in [control] how it is stopped", "nobody is named who can stop OpenCloud, and it runs: %v", err)}
 		}
 		return []Finding{info("say in [control] how it is stopped, if it ever runs here", "nobody is named who can stop OpenCloud; it does not run")}
+	}
+	if j, err := guard.Read(s.Config.StateDir); err == nil && j != nil && st.State != control.Running {
+		return []Finding{info("", "%s is %s (%s) in the course of a %s, see journal", ctl, st.State, st.Detail, j.Kind)}
 	}
 	switch st.State {
 	case control.Running:

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/recovery"
 	"github.com/ocbackup/ocbackup/repo"
 )
 
@@ -110,7 +111,7 @@ func (r *run) checkFileSystems(_ context.Context, places []place, inPlace bool) 
 			return fail.Wrap(fail.Usage, err, "the file system of "+s.at+" can't hold the data",
 				"restore to a file system that takes owners and user extended attributes (ext4, xfs, btrfs, zfs): --map OLD=NEW")
 		}
-		if err := s.room(inPlace); err != nil {
+		if err := s.room(inPlace, r.Target != ""); err != nil {
 			return err
 		}
 	}
@@ -118,13 +119,16 @@ func (r *run) checkFileSystems(_ context.Context, places []place, inPlace bool) 
 }
 
 // room makes sure that the file system has room for the data and a tenth more.
-func (s *fileSystem) room(inPlace bool) error {
+func (s *fileSystem) room(inPlace, beside bool) error {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(s.at, &st); err != nil {
 		return &os.PathError{Op: "statfs", Path: s.at, Err: err}
 	}
 	free := st.Bavail * uint64(st.Bsize) //nolint:gosec // never negative
 	hint := "make room, or restore with --in-place, which needs no second copy and can't be undone"
+	if beside {
+		hint = "make room, or choose another --target"
+	}
 	if inPlace {
 		free = st.Blocks * uint64(st.Bsize) //nolint:gosec // what is there is written over
 		hint = "restore to a larger file system: --map OLD=NEW"
@@ -164,8 +168,8 @@ func (s *fileSystem) probe() (err error) {
 	return xattr.FRemove(f, name)
 }
 
-// checkUsers warns when a systemd unit of the set runs as a user that this host
-// does not have.
+// checkUsers finds out when a systemd unit of the set runs as a user that this host
+// does not have: the restored server could not be started.
 func (r *run) checkUsers(ctx context.Context) error {
 	if r.cfg.Control.Type != "systemd" {
 		return nil
@@ -197,8 +201,13 @@ func (r *run) checkUsers(ctx context.Context) error {
 			if _, err := user.LookupId(name); err == nil {
 				continue
 			}
-			r.note(fmt.Sprintf("%s runs as user %s, which this host does not have. Before it can start: useradd --system%s --home-dir %s --shell /usr/sbin/nologin %s",
-				filepath.Base(path), name, r.ownerFlag(ctx), r.cfg.Layout.DataDir, name))
+			missing := fmt.Sprintf("%s runs as user %s, which this host does not have", filepath.Base(path), name)
+			add := fmt.Sprintf("useradd --system%s --home-dir %s --shell /usr/sbin/nologin %s",
+				r.ownerFlag(ctx), recovery.Quote(r.cfg.Layout.DataDir), name)
+			if !r.DryRun && !r.noStart() {
+				return fail.New(fail.Usage, missing, "add the user, then run this command again: "+add)
+			}
+			r.note(missing + ". Before it can start: " + add)
 		}
 	}
 	return nil

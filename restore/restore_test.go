@@ -334,10 +334,10 @@ func TestSetsThatAreRefused(t *testing.T) {
 
 func TestFileSystem(t *testing.T) {
 	at := t.TempDir()
-	if err := (&fileSystem{at: at, bytes: 1 << 60}).room(false); fail.CodeOf(err) != fail.Usage || !strings.Contains(err.Error(), "not enough room") {
+	if err := (&fileSystem{at: at, bytes: 1 << 60}).room(false, false); fail.CodeOf(err) != fail.Usage || !strings.Contains(err.Error(), "not enough room") {
 		t.Errorf("%v", err)
 	}
-	if err := (&fileSystem{at: at, bytes: 10}).room(false); err != nil {
+	if err := (&fileSystem{at: at, bytes: 10}).room(false, false); err != nil {
 		t.Error(err)
 	}
 	if err := (&fileSystem{at: "/proc", xattrs: true}).probe(); err == nil {
