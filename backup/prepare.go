@@ -63,13 +63,13 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 	if r.before, err = r.ctl.Status(ctx); err != nil {
 		return "", fail.Wrap(fail.Failed, err, "ask for the state of "+r.ctl.String(), "see \"ocbackup doctor\"")
 	}
-	if err := r.checkState(ctx, step); err != nil {
-		return "", err
-	}
 	if err := r.checkDrift(ctx); err != nil {
 		return "", err
 	}
 	if err := r.findRoots(); err != nil {
+		return "", err
+	}
+	if err := r.checkState(ctx, step); err != nil {
 		return "", err
 	}
 	r.notes = slices.Clone(r.Config.NotProtected)

@@ -413,16 +413,14 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
-// The guard alone dies: the run goes on and says so.
+// The guard alone dies: the run goes on, its set is committed, and it says so.
 func TestGuardKilled(t *testing.T) {
 	t.Parallel()
 	c := newCloud(t, "posix")
 	c.backup()
 	kill := c.script("kill-guard", `kill -KILL $(pgrep -f "guard --state-dir `+c.path("state")+`$")`)
 	r := c.runWith(fault("cold.stopped", "exec:"+kill), "backup")
-	if r.Code != 1 || !strings.Contains(r.Stderr, "guard") {
-		t.Errorf("exit code %d: %s", r.Code, r.Stderr)
-	}
+	wants(t, r, 0, "the guard process was gone before the end")
 	c.running()
 	c.good()
 }

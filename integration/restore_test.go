@@ -304,7 +304,7 @@ func TestReindexInterrupted(t *testing.T) {
 	c.mark("before")
 	c.backup()
 	c.mark("after")
-	wants(t, c.runWith(fault("restore.ready", "TERM"), "restore", "--yes"), 130, "ocbackup reindex")
+	wants(t, c.runWith(fault("restore.ready", "TERM"), "restore", "--yes"), 130, "ocbackup.toml reindex")
 	c.running()
 	if got := c.marked(); got != "before" {
 		t.Errorf("the data is from %q", got)

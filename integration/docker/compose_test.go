@@ -205,7 +205,7 @@ func TestComposeFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := p.runWith(t, []string{"OCBACKUP_FAULT=cold.stored=exec:touch " + quirk}, "--config", p.path("short.toml"), "backup")
-		wants(t, r, 5, "NOT BACK", "ocbackup recover")
+		wants(t, r, 5, "NOT BACK", " recover")
 		if err := os.Remove(quirk); err != nil {
 			t.Fatal(err)
 		}

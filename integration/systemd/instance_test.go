@@ -49,7 +49,7 @@ func TestInstance(t *testing.T) {
 	t.Run("it does not start", func(t *testing.T) {
 		script := h.script(t, "touch /etc/opencloud/standin.fail-start")
 		r := h.Run(t, "env", "OCBACKUP_FAULT=cold.stored=exec:"+script, "ocbackup", "backup")
-		wants(t, r, 5, "NOT BACK", "ocbackup recover", "journalctl")
+		wants(t, r, 5, "NOT BACK", "ocbackup --state-dir "+stateDir+" recover", "journalctl")
 		if !h.exists(stateDir + "/journal.json") {
 			t.Error("the journal is gone")
 		}

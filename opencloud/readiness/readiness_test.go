@@ -198,7 +198,7 @@ func TestSecretFiles(t *testing.T) {
 		{"public", "secret", 0o644, "everybody on this machine"},
 		{"empty", "\n", 0o600, "must hold one line"},
 		{"two lines", "a\nb\n", 0o600, "must hold one line"},
-		{"missing", "", 0, "no such file"},
+		{"missing", "", 0, "there is no file"},
 	} {
 		path := filepath.Join(dir, tt.name)
 		if tt.mode != 0 {
