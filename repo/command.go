@@ -37,7 +37,10 @@ func (r *Repo) BackupCommand(ctx context.Context, s CommandSpec) (Summary, error
 	}()
 	carried[stderrCarrier] = stderr.Name()
 	args := append([]string{"--json", "--force", "--stdin-from-command", "--stdin-filename=" + s.Filename},
-		append(r.backupFlags(s.Tags), "--no-scan")...)
+		r.backupFlags(s.Tags)...)
+	if s.OnProgress == nil {
+		args = append(args, "--no-scan")
+	}
 	args = append(args, "--", "/bin/sh", "-c", script, "sh")
 	c := call{command: "backup", args: append(args, s.Command...), env: carried, secrets: secrets}
 	sum, err := r.backup(ctx, c, false, s.OnProgress)
