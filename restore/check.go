@@ -38,6 +38,9 @@ func (r *run) check(ctx context.Context, step progress.Step) (string, error) {
 	if err := r.judgeIndex(ctx, func(it *item) string { return it.group.staged(it.target) }); err != nil {
 		return "", err
 	}
+	if err := r.dropIDCache(func(it *item) string { return it.group.staged(it.target) }); err != nil {
+		return "", err
+	}
 	summary := humanize.Comma(int64(n)) + " files and folders are as the set says"
 	if r.reindexWhy != "" {
 		summary += "; the search index is to be built again: " + r.reindexWhy
@@ -152,6 +155,40 @@ func (r *run) wantsReindex() string {
 		}
 	}
 	return ""
+}
+
+// idCaches are the streams in which nats keeps the posix driver's cache of node ids,
+// below the data directory.
+const idCaches = "nats/jetstream/$G/streams/KV_ids-storage-users*"
+
+// dropIDCache leaves out the cache of node ids when the storage goes to another path
+// than it had: the cache names the old one, and if that is still there the server
+// takes the restored files for copies, gives them new ids, and drops their shares
+// (seen on 4.0). Without it the server makes a new one. at says where a root is.
+func (r *run) dropIDCache(at func(*item) string) error {
+	l := r.set.Manifest.Layout
+	if l.Driver != opencloud.Posix || r.maps.path(l.UsersRoot) == l.UsersRoot {
+		return nil
+	}
+	for _, it := range r.items {
+		if it.Name != "system" || it.absent() {
+			continue
+		}
+		for _, dir := range globs(at(it), []string{idCaches}) {
+			parent := filepath.Dir(dir)
+			m, err := guard.ReadMeta(parent)
+			if err == nil {
+				err = os.RemoveAll(dir)
+			}
+			if err == nil {
+				err = m.Apply(parent)
+			}
+			if err != nil {
+				return fmt.Errorf("leave out the id cache: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // judgeIndex judges the restored search index before the server is started: a

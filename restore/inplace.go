@@ -86,6 +86,9 @@ func (r *run) overwrite(ctx context.Context, step progress.Step, specs []overwri
 			return err
 		}
 	}
+	if err := r.dropIDCache(func(it *item) string { return it.target }); err != nil {
+		return err
+	}
 	if err := r.judgeIndex(ctx, func(it *item) string { return it.target }); err != nil {
 		return err
 	}

@@ -95,3 +95,23 @@ func TestUndoDryRun(t *testing.T) {
 	}
 	s.want("data/version", "live")
 }
+
+// A cache of ids that names the old path would make the server take the restored
+// files for copies of those there.
+func TestMappedStorageGoesWithoutTheIDCache(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	cache := "data/nats/jetstream/$G/streams/" + idCache
+	if !s.has(cache) {
+		t.Fatal("the recorded instance has no such cache")
+	}
+	if _, err := Run(context.Background(), s.options()); err != nil {
+		t.Fatal(err)
+	}
+	if s.has(cache) {
+		t.Error("the cache is there")
+	}
+	if !s.has("data/nats/jetstream/$G/streams/main-queue") {
+		t.Error("the rest of nats is not")
+	}
+}

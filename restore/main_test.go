@@ -402,6 +402,9 @@ func (s *site) leftovers() []string {
 	return out
 }
 
+// idCache is left out by a restore to another path, which those of these tests are.
+const idCache = "KV_ids-storage-users"
+
 // snap describes a tree: everything that a restore has to bring back.
 func snap(t *testing.T, root string, skip ...string) []string {
 	t.Helper()
@@ -411,6 +414,9 @@ func snap(t *testing.T, root string, skip ...string) []string {
 			return err
 		}
 		rel, _ := filepath.Rel(root, p)
+		if d.Name() == idCache {
+			return filepath.SkipDir
+		}
 		for _, s := range skip {
 			if rel == s {
 				if d.IsDir() {
