@@ -179,11 +179,7 @@ func (r *run) failure(step string, err error) error {
 	case r.stopped:
 		state = "OpenCloud is stopped, as it was before; nothing was committed"
 	}
-	code := fail.CodeOf(err)
-	if code == fail.Failed && r.back && errors.Is(err, errDeadline) {
-		code = fail.Deadline
-	}
-	return &fail.Error{Code: code, Step: step, State: state, Err: err}
+	return &fail.Error{Code: fail.CodeOf(err), Step: step, State: state, Err: err}
 }
 
 func atStep(step string, err error) error {

@@ -134,19 +134,19 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 	defer func() { r.down.Store = time.Since(r.frozen).Seconds() }()
 
 	step.Update("storing")
-	storing, void := context.WithCancelCause(ctx)
-	defer void(nil)
+	storing, callOff := context.WithCancelCause(ctx)
+	defer callOff(nil)
 	g, gctx := errgroup.WithContext(storing)
 	watched := make(chan struct{})
-	go func() { defer close(watched); r.watch(gctx, void) }()
+	go func() { defer close(watched); r.watch(gctx, callOff) }()
 	g.Go(func() error { return r.storeRoots(gctx, step) })
 	g.Go(func() error { return r.recount(gctx) })
 	r.judgeIndex(gctx)
 	err = g.Wait()
-	void(nil)
+	callOff(nil)
 	<-watched
 	if cause := context.Cause(storing); errors.Is(cause, errStarted) {
-		return fail.Wrap(fail.Failed, cause, "the run is void", "find out what started it: a restart policy, a watchdog, a person")
+		return void(cause)
 	}
 	if err != nil {
 		return err
@@ -159,14 +159,23 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 		return err
 	}
 	if now.StartedSince(after) {
-		return fail.Wrap(fail.Failed, fmt.Errorf("%w (%s, %s)", errStarted, r.ctl, now.Detail), "the run is void",
-			"find out what started it: a restart policy, a watchdog, a person")
+		return void(fmt.Errorf("%w (%s, %s)", errStarted, r.ctl, now.Detail))
 	}
 	return r.compareCounts()
 }
 
 // errStarted says that the instance was started while it had to be stopped.
 var errStarted = errors.New("somebody started OpenCloud while it was being backed up")
+
+// startedBy is errStarted with what the manager says.
+func (r *run) startedBy(st control.Status) error {
+	return fmt.Errorf("%w (%s is %s)", errStarted, r.ctl, detail(st))
+}
+
+// void is the failure of a run in which the instance was started.
+func void(cause error) error {
+	return fail.Wrap(fail.Failed, cause, "the run is void", "find out what started it: a restart policy, a watchdog, a person")
+}
 
 // proveStopped makes sure that the instance is stopped: its manager says so, and
 // nobody holds the locks that a running one holds.
@@ -176,8 +185,7 @@ func (r *run) proveStopped(ctx context.Context) (control.Status, error) {
 		return st, fail.Wrap(fail.Failed, err, "ask whether OpenCloud is stopped", "")
 	}
 	if up(st) {
-		return st, fail.Wrap(fail.Failed, fmt.Errorf("%w (%s is %s)", errStarted, r.ctl, detail(st)), "the run is void",
-			"find out what started it: a restart policy, a watchdog, a person")
+		return st, void(r.startedBy(st))
 	}
 	if err := opencloud.LocksFree(r.Config.Layout.LockFiles()); err != nil {
 		return st, fail.Wrap(fail.Failed, err, "OpenCloud is still at work on its data although "+r.ctl.String()+" is stopped",
@@ -201,7 +209,7 @@ func detail(st control.Status) string {
 
 // watch looks at the instance now and then and calls off the run as soon as
 // somebody starts it.
-func (r *run) watch(ctx context.Context, void context.CancelCauseFunc) {
+func (r *run) watch(ctx context.Context, callOff context.CancelCauseFunc) {
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
 	for {
@@ -212,7 +220,7 @@ func (r *run) watch(ctx context.Context, void context.CancelCauseFunc) {
 		}
 		st, err := r.ctl.Status(ctx)
 		if err == nil && up(st) {
-			void(fmt.Errorf("%w (%s is %s)", errStarted, r.ctl, detail(st)))
+			callOff(r.startedBy(st))
 			return
 		}
 	}
