@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/ocbackup/ocbackup/atomicfile"
 )
 
 // JournalName is the journal's file in the state directory; units test for it.
@@ -48,23 +50,10 @@ func Write(dir string, j Journal) error {
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
-	if err := WriteFile(filepath.Join(dir, JournalName), append(b, '\n')); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, JournalName), append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	return nil
-}
-
-// WriteFile writes a file of the state directory, readable by its owner only, in one
-// step and onto the disk: after a power loss either the old or the new one is there.
-func WriteFile(path string, b []byte) error {
-	tmp := path + ".new"
-	if err := writeSynced(tmp, b); err != nil {
-		return errors.Join(err, removeIfThere(tmp))
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return errors.Join(err, removeIfThere(tmp))
-	}
-	return syncDir(filepath.Dir(path))
 }
 
 // Read returns the journal in a state directory: nil, nil when there is none, a
@@ -94,10 +83,7 @@ func Read(dir string) (*Journal, error) {
 
 // Clear removes the journal: the instance is back. That there is none is no error.
 func Clear(dir string) error {
-	if err := removeIfThere(filepath.Join(dir, JournalName)); err != nil {
-		return fmt.Errorf("clear journal: %w", err)
-	}
-	if err := syncDir(dir); err != nil {
+	if err := atomicfile.Remove(filepath.Join(dir, JournalName)); err != nil {
 		return fmt.Errorf("clear journal: %w", err)
 	}
 	return nil
@@ -113,35 +99,6 @@ func BootID() string {
 	return strings.TrimSpace(string(b))
 }
 
-func writeSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// syncDir makes what was created, renamed or removed in a directory survive a
-// power loss.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // SetAside renames a damaged journal, so that it can be looked at and is no journal
 // any more. It returns its new path.
 func SetAside(dir string) (string, error) {
@@ -150,7 +107,7 @@ func SetAside(dir string) (string, error) {
 	if err := os.Rename(path, aside); err != nil {
 		return "", fmt.Errorf("set the damaged journal aside: %w", err)
 	}
-	if err := syncDir(dir); err != nil {
+	if err := atomicfile.SyncDir(dir); err != nil {
 		return "", fmt.Errorf("set the damaged journal aside: %w", err)
 	}
 	return aside, nil

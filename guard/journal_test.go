@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestJournal(t *testing.T) {
@@ -54,8 +56,13 @@ func TestJournalFillsIn(t *testing.T) {
 func TestJournalThatCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
 	must(t, Write(dir, Journal{Kind: Backup, Set: "first"}))
-	must(t, os.MkdirAll(filepath.Join(dir, JournalName+".new", "in the way"), 0o700))
-	if err := Write(dir, Journal{Kind: Backup, Set: "second"}); err == nil {
+	// No file can be opened, be it by root.
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}))
+	err := Write(dir, Journal{Kind: Backup, Set: "second"})
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	if err == nil {
 		t.Fatal("no error")
 	}
 	j, err := Read(dir)

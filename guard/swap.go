@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ocbackup/ocbackup/atomicfile"
 )
 
 // Swap does the steps of a plan in their order, each on disk before the next
@@ -184,7 +186,7 @@ func Move(from, to string) error {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
 	for _, dir := range []string{filepath.Dir(from), filepath.Dir(to)} {
-		if err := syncDir(dir); err != nil {
+		if err := atomicfile.SyncDir(dir); err != nil {
 			return fmt.Errorf("rename %s to %s: %w", from, to, err)
 		}
 	}

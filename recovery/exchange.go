@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/ocbackup/ocbackup/atomicfile"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud"
@@ -125,12 +126,9 @@ func putMarker(stateDir string, was json.RawMessage) error {
 func putRecord(stateDir, was string) error {
 	path := filepath.Join(stateDir, RecordName)
 	if was != "" {
-		return guard.WriteFile(path, []byte(was))
+		return atomicfile.Write(path, []byte(was), 0o600)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return atomicfile.Remove(path)
 }
 
 // RemoveEmpty removes those of the trees, and of the directories in them, that hold

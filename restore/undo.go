@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocbackup/ocbackup/atomicfile"
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/guard"
@@ -50,7 +51,7 @@ func (r *run) saveUndo() error {
 	if err != nil {
 		return err
 	}
-	return guard.WriteFile(filepath.Join(r.stateDir(), recovery.RecordName), append(b, '\n'))
+	return atomicfile.Write(filepath.Join(r.stateDir(), recovery.RecordName), append(b, '\n'), 0o600)
 }
 
 // UndoOptions say which restore to undo.
