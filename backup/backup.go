@@ -100,14 +100,14 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 
 // begin finishes what an interrupted run has left, and takes the instance's lock.
 func begin(ctx context.Context, o Options) (*guard.Lock, error) {
-	server := serverOf(o.Config)
+	server := recovery.ServerOf(o.Config)
 	for {
 		if _, err := recovery.Run(ctx, recovery.Options{StateDir: o.Config.StateDir, Report: o.Report, Fallback: &server}); err != nil {
 			return nil, atStep("prepare", err)
 		}
 		lock, err := guard.Acquire(o.Config.StateDir, "backup")
 		if err != nil {
-			return nil, lockFailure(err)
+			return nil, err
 		}
 		// A run that died in between has left its journal, and its guard waits for us.
 		if j, err := guard.Read(o.Config.StateDir); err == nil && j == nil {
@@ -184,13 +184,6 @@ func (r *run) failure(step string, err error) error {
 
 func atStep(step string, err error) error {
 	return &fail.Error{Code: fail.CodeOf(err), Step: step, Err: err}
-}
-
-func lockFailure(err error) error {
-	if errors.Is(err, guard.ErrLocked) {
-		return fail.Wrap(fail.Locked, err, "another run holds the lock", "wait until it is done")
-	}
-	return fail.Wrap(fail.Failed, err, "take the lock", "check the state directory (state_dir)")
 }
 
 // result sums the run up.

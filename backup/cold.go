@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/fault"
 	"github.com/ocbackup/ocbackup/guard"
@@ -68,7 +67,7 @@ func (r *run) cold(ctx context.Context, step progress.Step) (string, error) {
 // arm writes down what is about to be stopped and starts the guard, which brings
 // it back if this process dies.
 func (r *run) arm() (*guard.Guard, error) {
-	server, err := json.Marshal(serverOf(r.Config))
+	server, err := json.Marshal(recovery.ServerOf(r.Config))
 	if err != nil {
 		return nil, err
 	}
@@ -280,18 +279,13 @@ func (r *run) bringBack(ctx context.Context, step progress.Step) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.backTimeout())
 	defer cancel()
 	step.Update("starting OpenCloud")
-	took, err := recovery.Start(ctx, serverOf(r.Config), r.before.Also, step.Update)
+	took, err := recovery.Start(ctx, recovery.ServerOf(r.Config), r.before.Also, step.Update)
 	r.down.Start, r.down.Ready = took.Start.Seconds(), took.Ready.Seconds()
 	if err != nil {
 		return err
 	}
 	r.back = true
 	return nil
-}
-
-// serverOf is all that bringing the instance back needs.
-func serverOf(c *config.Config) recovery.Server {
-	return recovery.Server{Layout: c.Layout, Control: c.Control, Ready: c.Ready, StateDir: c.StateDir}
 }
 
 // backTimeout is how long bringing back may take at the most.

@@ -81,7 +81,8 @@ type recovered struct {
 func interrupted(c *cli.Context, cfg *config.Config, cfgErr error) ([]recovery.Options, error) {
 	var fallback *recovery.Server
 	if cfg != nil {
-		fallback = &recovery.Server{Layout: cfg.Layout, Control: cfg.Control, Ready: cfg.Ready, StateDir: cfg.StateDir}
+		server := recovery.ServerOf(cfg)
+		fallback = &server
 	}
 	one := func(dir string) []recovery.Options {
 		return []recovery.Options{{StateDir: dir, Fallback: fallback}}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ocbackup/ocbackup/fail"
 )
 
 // lockName is the file in the state directory that is locked. It is never
@@ -48,8 +50,17 @@ func (e *LockedError) Unwrap() error { return ErrLocked }
 
 // Acquire takes the lock of the instance whose state directory is dir, which is
 // made if it is not there. what tells others what for: backup, restore, recover.
-// It does not wait: a *LockedError says who else has it.
+// It does not wait: a *LockedError, of code fail.Locked, says who else has it.
 func Acquire(dir, what string) (*Lock, error) {
+	l, err := acquire(dir, what)
+	var locked *LockedError
+	if errors.As(err, &locked) {
+		return nil, fail.Wrap(fail.Locked, err, "another run holds the lock", "wait until it is done")
+	}
+	return l, fail.Wrap(fail.Failed, err, "take the lock", "check the state directory ("+dir+")")
+}
+
+func acquire(dir, what string) (*Lock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}

@@ -33,18 +33,18 @@ func (o Options) lock(ctx context.Context) (*guard.Lock, error) {
 		case err == nil:
 			return lock, nil
 		case !errors.As(err, &locked):
-			return nil, fail.Wrap(fail.Failed, err, "take the lock", "check the state directory ("+o.StateDir+")")
+			return nil, err
 		case locked.What == holds:
 		case o.Dead != 0 && locked.PID == o.Dead:
 			if time.Now().After(end) {
 				return nil, nil
 			}
 		case locked.PID != 0 && alive(locked.PID), time.Now().After(end):
-			return nil, fail.Wrap(fail.Locked, err, "recover", "wait until it is done")
+			return nil, fail.Wrap(fail.Locked, locked, "recover", "wait until it is done")
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the lock: %w (%w)", context.Cause(ctx), err)
+			return nil, fmt.Errorf("wait for the lock: %w (%w)", context.Cause(ctx), locked)
 		case <-time.After(lockEvery):
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
@@ -23,6 +24,11 @@ type Server struct {
 	// StateDir is for messages: with it, the command that tries again works wherever
 	// the configuration is.
 	StateDir string `json:"-"`
+}
+
+// ServerOf takes out of a configuration what bringing its instance back needs.
+func ServerOf(c *config.Config) Server {
+	return Server{Layout: c.Layout, Control: c.Control, Ready: c.Ready, StateDir: c.StateDir}
 }
 
 // Took is how long the parts of bringing an instance back took.

@@ -54,11 +54,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	dir := o.Config.StateDir
 	// A backup that begins meanwhile would stop the server amid a space.
 	lock, err := guard.Acquire(dir, "reindex")
-	if errors.Is(err, guard.ErrLocked) {
-		return nil, fail.Wrap(fail.Locked, err, "another run holds the lock", "wait until it is done")
-	}
 	if err != nil {
-		return nil, fail.Wrap(fail.Failed, err, "take the lock", "check the state directory ("+dir+")")
+		return nil, err
 	}
 	defer lock.Release()
 	res := &Result{Report: index.Report{Indexed: []index.Outcome{}, Skipped: []index.Outcome{}, Failed: []index.Outcome{}}}

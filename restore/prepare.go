@@ -2,7 +2,6 @@ package restore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -239,10 +238,7 @@ func (r *run) takeLock(ctx context.Context) error {
 	}
 	var err error
 	if r.lock, err = guard.Acquire(dir, "restore"); err != nil {
-		if errors.Is(err, guard.ErrLocked) {
-			return fail.Wrap(fail.Locked, err, "another run holds the lock", "wait until it is done")
-		}
-		return fail.Wrap(fail.Failed, err, "take the lock", "check the state directory ("+dir+")")
+		return err
 	}
 	j, err := guard.Read(dir)
 	if err != nil {

@@ -158,9 +158,7 @@ func (r *run) running() bool {
 }
 
 // server is all that bringing the instance back needs.
-func (r *run) server() recovery.Server {
-	return recovery.Server{Layout: r.cfg.Layout, Control: r.cfg.Control, Ready: r.cfg.Ready, StateDir: r.stateDir()}
-}
+func (r *run) server() recovery.Server { return recovery.ServerOf(r.cfg) }
 
 // command is a command of ocbackup's for the instance, as it can be copied.
 func (r *run) command(words ...string) string {

@@ -77,11 +77,8 @@ func Undo(ctx context.Context, o UndoOptions) (*Result, error) {
 		return nil, err
 	}
 	lock, err := guard.Acquire(dir, "restore --undo")
-	if errors.Is(err, guard.ErrLocked) {
-		return nil, fail.Wrap(fail.Locked, err, "another run holds the lock", "wait until it is done")
-	}
 	if err != nil {
-		return nil, fail.Wrap(fail.Failed, err, "take the lock", "check the state directory ("+dir+")")
+		return nil, err
 	}
 	defer lock.Release()
 	if j, err := guard.Read(dir); err != nil || j != nil {
