@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/ocbackup/ocbackup/atomicfile"
 	"github.com/ocbackup/ocbackup/config"
@@ -92,7 +93,7 @@ func (r *run) tidy(ctx context.Context, step progress.Step) (string, error) {
 		r.warn("left-over snapshots could not be removed: " + err.Error())
 		return "left-over snapshots stay until the next run", nil
 	}
-	return plural(len(ids), "left-over snapshot") + " forgotten", nil
+	return english.Plural(len(ids), "left-over snapshot", "") + " forgotten", nil
 }
 
 // record leaves the result of the last run that committed where monitoring can

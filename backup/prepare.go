@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/ocbackup/ocbackup/census"
 	"github.com/ocbackup/ocbackup/config/discover"
 	"github.com/ocbackup/ocbackup/fail"
@@ -74,7 +76,7 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 	}
 	r.notes = slices.Clone(r.Config.NotProtected)
 	return fmt.Sprintf("repository %s (%s), restic %s, %s %s",
-		r.Repo.Location(), plural(len(r.history.sets), "set"), r.restic, r.ctl, r.before.State), nil
+		r.Repo.Location(), english.Plural(len(r.history.sets), "set", ""), r.restic, r.ctl, r.before.State), nil
 }
 
 // readyWithin is how long a running instance may take to prove that it is ready
@@ -301,11 +303,4 @@ func (r *run) cacheDir() string { return filepath.Join(r.Config.StateDir, "cache
 func (r *run) warn(text string) {
 	r.warnings = append(r.warnings, text)
 	r.Report.Note("Warning: " + text)
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 )
 
@@ -98,10 +99,10 @@ func (r *run) moveNested() error {
 			continue
 		}
 		for _, staged := range globs(g.top(), g.outer.Include) {
-			rel, _ := below(g.top(), staged)
+			rel, _ := paths.Below(g.top(), staged)
 			target := filepath.Join(g.outer.target, rel)
 			for _, h := range r.groups {
-				if _, ok := below(h.outer.target, target); !ok || h.outer.partial() || h.outer.absent() || !h.outer.Dir {
+				if _, ok := paths.Below(h.outer.target, target); !ok || h.outer.partial() || h.outer.absent() || !h.outer.Dir {
 					continue
 				}
 				if err := moveInto(staged, h.staged(target)); err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/recovery"
 	"github.com/ocbackup/ocbackup/repo"
 )
@@ -36,7 +37,7 @@ func (r *run) checkKey(ctx context.Context) error {
 		}
 	}
 	if conf == nil {
-		if path := filepath.Join(r.cfg.Layout.ConfigDir, keyFile); !exists(path) {
+		if path := filepath.Join(r.cfg.Layout.ConfigDir, keyFile); !paths.Exists(path) {
 			return fail.Usagef("restore it as well: --component config,"+strings.ReplaceAll(join(r.res.Components), " ", ""),
 				"there is no %s: the server must not be started without it, it would make new secrets that do not fit its data", path)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
 )
@@ -110,7 +111,7 @@ func (r *run) addSpares() {
 			continue
 		}
 		aside := asideOf(s.To)
-		rel, _ := below(aside, s.To)
+		rel, _ := paths.Below(aside, s.To)
 		stage := filepath.Join(filepath.Dir(aside), stagePrefix+r.set.ID)
 		r.plan.Steps[i].Spare = filepath.Join(stage, rel)
 		if !slices.Contains(r.stages, stage) {
@@ -129,14 +130,14 @@ func asideOf(p string) string {
 
 // isAside tells whether a path is where old data is kept.
 func (r *run) isAside(p string) bool {
-	return within(r.indexAside(), p) || slices.ContainsFunc(r.groups, func(g *group) bool { return within(g.aside, p) })
+	return paths.Within(r.indexAside(), p) || slices.ContainsFunc(r.groups, func(g *group) bool { return paths.Within(g.aside, p) })
 }
 
 // addLinks adds the symbolic links by which the instance's configured paths lead to
 // their targets.
 func (r *run) addLinks() error {
 	for _, it := range r.items {
-		if it.link == "" || it.absent() || exists(it.link) {
+		if it.link == "" || it.absent() || paths.Exists(it.link) {
 			continue
 		}
 		if err := r.mkdirs(filepath.Dir(it.link)); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/ocbackup/ocbackup/fault"
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
 )
@@ -135,7 +136,7 @@ func (r *run) again() string {
 // makeLinks makes the symbolic links by which the configured paths lead to their targets.
 func (r *run) makeLinks() error {
 	for _, it := range r.items {
-		if it.link == "" || it.absent() || exists(it.link) {
+		if it.link == "" || it.absent() || paths.Exists(it.link) {
 			continue
 		}
 		if err := r.mkdirs(filepath.Dir(it.link)); err != nil {
@@ -215,7 +216,7 @@ func (r *run) overwriteSpec(ctx context.Context, it *item) (overwriteSpec, error
 		s.spec.Include = []string{prefix}
 	}
 	for _, k := range r.keep {
-		if rel, ok := below(it.target, k); ok {
+		if rel, ok := paths.Below(it.target, k); ok {
 			s.spared = append(s.spared, rel)
 		}
 	}
@@ -319,7 +320,7 @@ func (r *run) overwriteOne(ctx context.Context, step progress.Step, s overwriteS
 // remove removes what the set does not have, but for what stays in its midst, mount
 // points, and the directories above those.
 func (r *run) remove(p string) error {
-	holds := func(x string) bool { _, ok := below(p, x); return ok }
+	holds := func(x string) bool { _, ok := paths.Below(p, x); return ok }
 	spared := slices.Clone(r.keep)
 	for _, it := range r.items {
 		if !it.absent() {

@@ -15,6 +15,7 @@ import (
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // configName is the configuration among the files beside the manifest.
@@ -77,11 +78,11 @@ func (r *run) storedConfig(ctx context.Context) (*config.Config, error) {
 // and that are not there on this one.
 func (r *run) dropAbsentSecrets() {
 	ready := &r.cfg.Ready
-	if ready.TokenFile != "" && !exists(ready.TokenFile) {
+	if ready.TokenFile != "" && !paths.Exists(ready.TokenFile) {
 		r.note(ready.TokenFile + " (ready.token_file) is not on this host: readiness is checked without it.")
 		ready.TokenFile = ""
 	}
-	if ready.PasswordFile != "" && !exists(ready.PasswordFile) {
+	if ready.PasswordFile != "" && !paths.Exists(ready.PasswordFile) {
 		r.note(ready.PasswordFile + " (ready.password_file) is not on this host: readiness is checked without it.")
 		ready.User, ready.PasswordFile = "", ""
 	}
@@ -89,7 +90,7 @@ func (r *run) dropAbsentSecrets() {
 
 // writeConfig writes the configuration back on a bare host.
 func (r *run) writeConfig() error {
-	if r.Config != nil || r.ConfigPath == "" || exists(r.ConfigPath) {
+	if r.Config != nil || r.ConfigPath == "" || paths.Exists(r.ConfigPath) {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(r.ConfigPath), 0o755); err != nil {
@@ -190,7 +191,7 @@ func (r *run) deploymentGone() bool {
 	if r.Config == nil {
 		return true
 	}
-	return r.has(opencloud.Config) && slices.ContainsFunc(r.cfg.Layout.Deployment, func(p string) bool { return !exists(p) })
+	return r.has(opencloud.Config) && slices.ContainsFunc(r.cfg.Layout.Deployment, func(p string) bool { return !paths.Exists(p) })
 }
 
 // noStart tells whether the instance is left stopped.

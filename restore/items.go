@@ -10,6 +10,7 @@ import (
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // item is a root of the set on its way back.
@@ -54,7 +55,7 @@ func (g *group) top() string {
 
 // staged is where what goes to the path p is staged.
 func (g *group) staged(p string) string {
-	rel, ok := below(g.outer.target, p)
+	rel, ok := paths.Below(g.outer.target, p)
 	if !ok {
 		return g.top()
 	}
@@ -97,7 +98,7 @@ func locate(items []*item, maps mapper) error {
 		if err != nil {
 			return fmt.Errorf("root %s: %w", it.Name, err)
 		}
-		if real != it.Path && !exists(p) {
+		if real != it.Path && !paths.Exists(p) {
 			// The configured path led there through a symbolic link, which is gone here.
 			if t, err = resolve(maps.path(real)); err != nil {
 				return fmt.Errorf("root %s: %w", it.Name, err)
@@ -111,7 +112,7 @@ func locate(items []*item, maps mapper) error {
 	dropLinks(items)
 	for _, it := range items {
 		for _, l := range items {
-			if rel, ok := below(l.link, it.target); ok && l.link != "" {
+			if rel, ok := paths.Below(l.link, it.target); ok && l.link != "" {
 				it.target = filepath.Join(l.target, rel)
 			}
 		}
@@ -127,7 +128,7 @@ func dropLinks(items []*item) {
 			if other == it || other.link == "" || it.link == "" {
 				continue
 			}
-			if rel, ok := below(other.link, it.link); ok && filepath.Join(other.target, rel) == it.target {
+			if rel, ok := paths.Below(other.link, it.link); ok && filepath.Join(other.target, rel) == it.target {
 				it.link = ""
 			}
 			if it.link == other.link && it != other && it.target == other.target && it.Name > other.Name {
@@ -156,7 +157,7 @@ func arrange(items []*item, m mounts) []*group {
 			if o.absent() || o.partial() || !o.Dir || it.partial() && it.target != o.target {
 				continue
 			}
-			if within(o.target, it.target) && !m.between(o.target, it.target) {
+			if paths.Within(o.target, it.target) && !m.between(o.target, it.target) {
 				outer = o // the last is the nearest; all of them are in one group
 			}
 		}
@@ -172,7 +173,7 @@ func arrange(items []*item, m mounts) []*group {
 	for _, g := range groups {
 		for _, h := range groups {
 			// Never stage inside a tree that is about to be replaced.
-			if g.outer.partial() && !h.outer.partial() && within(h.outer.target, g.anchor) && !m.between(h.outer.target, g.anchor) {
+			if g.outer.partial() && !h.outer.partial() && paths.Within(h.outer.target, g.anchor) && !m.between(h.outer.target, g.anchor) {
 				g.anchor = h.anchor
 			}
 		}
@@ -183,7 +184,7 @@ func arrange(items []*item, m mounts) []*group {
 // anchor returns the directory that takes an item's staging and its old data.
 func anchor(it *item, m mounts) string {
 	switch {
-	case it.partial() && isDir(it.target):
+	case it.partial() && paths.IsDir(it.target):
 		return it.target // only some of it is replaced: the directory itself stays
 	case m.at(it.target):
 		return it.target // a mount point can't be renamed

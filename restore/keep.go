@@ -9,6 +9,7 @@ import (
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // findKeep lists what lies in the midst of the targets and is not restored, and so
@@ -53,7 +54,7 @@ func (r *run) findKeep() ([]string, error) {
 		}
 		found = append(found, real)
 	}
-	found = slices.DeleteFunc(found, func(p string) bool { return !exists(p) || !r.inside(p) })
+	found = slices.DeleteFunc(found, func(p string) bool { return !paths.Exists(p) || !r.inside(p) })
 	sort.Strings(found)
 	return slices.Compact(found), nil
 }
@@ -61,7 +62,7 @@ func (r *run) findKeep() ([]string, error) {
 // inside tells whether a path lies strictly inside a target.
 func (r *run) inside(p string) bool {
 	return slices.ContainsFunc(r.items, func(it *item) bool {
-		_, ok := below(it.target, p)
+		_, ok := paths.Below(it.target, p)
 		return ok
 	})
 }
@@ -72,7 +73,7 @@ func (r *run) covered(p string) bool {
 		if p == it.target {
 			return !it.partial()
 		}
-		rel, ok := below(it.target, p)
+		rel, ok := paths.Below(it.target, p)
 		return ok && holds(it.Root.Root, rel)
 	})
 }
@@ -94,9 +95,9 @@ func (r *run) checkMounts() error {
 	const hint = "restore with --in-place: it writes onto the old data while OpenCloud is stopped, and can't be undone"
 	for _, it := range r.items {
 		for _, m := range r.mounts.inside(it.target) {
-			rel, _ := below(it.target, m)
+			rel, _ := paths.Below(it.target, m)
 			isTarget := slices.ContainsFunc(r.items, func(o *item) bool { return o.target == m })
-			kept := slices.ContainsFunc(r.keep, func(k string) bool { return within(k, m) })
+			kept := slices.ContainsFunc(r.keep, func(k string) bool { return paths.Within(k, m) })
 			if !isTarget && !kept && holds(it.Root.Root, rel) {
 				return fail.Usagef(hint, "%s is a mount point inside root %s (%s): new data can't be put in its place by renaming", m, it.Name, it.target)
 			}
@@ -108,7 +109,7 @@ func (r *run) checkMounts() error {
 	}
 	posix := r.set.Manifest.Layout.Driver == opencloud.Posix && r.cfg.Layout.UsersRoot != ""
 	for _, g := range r.groups {
-		if posix && within(users, g.anchor) {
+		if posix && paths.Within(users, g.anchor) {
 			// The server would take what is kept or staged there for copies of its spaces,
 			// and give new ids to them.
 			return fail.Usagef(hint, "%s is a mount point: the old data could only be kept inside it, where OpenCloud would take it for its own", users)
@@ -127,16 +128,16 @@ func (g *group) sameDevice() error {
 	if err != nil {
 		return err
 	}
-	paths := []string{g.outer.target}
+	targets := []string{g.outer.target}
 	if g.outer.partial() {
-		paths = nil
+		targets = nil
 		for _, inc := range g.outer.Include {
 			if opencloud.Glob(opencloud.Unglob(inc)) == inc {
-				paths = append(paths, filepath.Join(g.outer.target, opencloud.Unglob(inc)))
+				targets = append(targets, filepath.Join(g.outer.target, opencloud.Unglob(inc)))
 			}
 		}
 	}
-	for _, p := range paths {
+	for _, p := range targets {
 		from := filepath.Dir(p)
 		if p == g.anchor {
 			from = p

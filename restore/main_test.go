@@ -28,6 +28,7 @@ import (
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/index"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
 	"github.com/ocbackup/ocbackup/repo"
@@ -111,7 +112,7 @@ func theWorld(t *testing.T) *repo.Repo {
 		t.Skip("owners can be restored by root only")
 	}
 	bin := "restic"
-	if local, err := filepath.Abs("../.tools/restic-0.18/restic"); err == nil && exists(local) {
+	if local, err := filepath.Abs("../.tools/restic-0.18/restic"); err == nil && paths.Exists(local) {
 		bin = local
 	} else if _, err := exec.LookPath(bin); err != nil {
 		t.Skip("restic is not installed (tools/restic.sh)")
@@ -288,7 +289,7 @@ func storeRoot(ctx context.Context, r *repo.Repo, x opencloud.Root, set string) 
 	if len(x.Include) > 0 {
 		spec.Targets = nil
 		for _, p := range globs(real, x.Include) {
-			rel, _ := below(spec.Dir, p)
+			rel, _ := paths.Below(spec.Dir, p)
 			spec.Targets = append(spec.Targets, rel)
 		}
 	}
@@ -380,7 +381,7 @@ func (s *site) read(rel string) string {
 	return string(b)
 }
 
-func (s *site) has(rel string) bool { return exists(filepath.Join(s.base, rel)) }
+func (s *site) has(rel string) bool { return paths.Exists(filepath.Join(s.base, rel)) }
 
 func (s *site) want(rel, text string) {
 	s.t.Helper()

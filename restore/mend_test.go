@@ -12,6 +12,7 @@ import (
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
 )
@@ -243,7 +244,7 @@ func TestStagingIsAnnounced(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := recovery.Recover(context.Background(), s.cfg.StateDir, progress.Discard)
-	if err != nil || out.Did != recovery.Cleared || exists(j.Staging[0]) {
+	if err != nil || out.Did != recovery.Cleared || paths.Exists(j.Staging[0]) {
 		t.Errorf("%+v %v", out, err)
 	}
 	s.want("log", log)

@@ -2,14 +2,14 @@ package restore
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // mounts is the set of mount points of this host.
@@ -76,7 +76,7 @@ func (m mounts) between(outer, inner string) bool {
 func (m mounts) inside(dir string) []string {
 	var out []string
 	for p := range m {
-		if _, ok := below(dir, p); ok {
+		if _, ok := paths.Below(dir, p); ok {
 			out = append(out, p)
 		}
 	}
@@ -94,14 +94,4 @@ func device(p string) (uint64, error) {
 		return 0, fmt.Errorf("%s: no device number", p)
 	}
 	return uint64(sys.Dev), nil //nolint:unconvert // 32 bits wide on some platforms
-}
-
-func exists(p string) bool {
-	_, err := os.Lstat(p)
-	return !errors.Is(err, fs.ErrNotExist)
-}
-
-func isDir(p string) bool {
-	st, err := os.Stat(p)
-	return err == nil && st.IsDir()
 }

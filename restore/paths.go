@@ -10,6 +10,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // Mapping says that what was below Old is to lie below New. Both are absolute.
@@ -40,7 +41,7 @@ func (m mapper) path(p string) string {
 		if p == x.Old {
 			return x.New
 		}
-		if rel, ok := below(x.Old, p); ok {
+		if rel, ok := paths.Below(x.Old, p); ok {
 			return filepath.Join(x.New, rel)
 		}
 	}
@@ -127,18 +128,4 @@ func existing(p string) string {
 		}
 		p = filepath.Dir(p)
 	}
-}
-
-// below returns p relative to dir when it lies strictly inside it.
-func below(dir, p string) (string, bool) {
-	if dir == "/" {
-		return strings.TrimPrefix(p, "/"), p != "/"
-	}
-	return strings.CutPrefix(p, dir+"/")
-}
-
-// within reports whether p is dir or lies inside it.
-func within(dir, p string) bool {
-	_, inside := below(dir, p)
-	return inside || p == dir
 }

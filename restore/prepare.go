@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/fault"
@@ -17,6 +18,7 @@ import (
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
 )
@@ -80,7 +82,7 @@ func (r *run) found() string {
 		bytes += it.Bytes
 	}
 	return fmt.Sprintf("set %s of %s, OpenCloud %s, %s, %s", r.set.ID, r.set.Manifest.Instance,
-		r.set.Manifest.OpenCloud, plural(len(r.items), "root"), humanize.IBytes(bytes))
+		r.set.Manifest.OpenCloud, english.Plural(len(r.items), "root", ""), humanize.IBytes(bytes))
 }
 
 // findSet finds the set and sees that all of it is there.
@@ -333,7 +335,7 @@ func (r *run) inTheWay(it *item) int {
 	n := 0
 	for _, name := range (diskTree{}).Names(it.target) {
 		p := filepath.Join(it.target, name)
-		nested := slices.ContainsFunc(r.items, func(o *item) bool { return o != it && within(p, o.target) && r.inTheWay(o) == 0 })
+		nested := slices.ContainsFunc(r.items, func(o *item) bool { return o != it && paths.Within(p, o.target) && r.inTheWay(o) == 0 })
 		if !ours(name) && !slices.Contains(r.keep, p) && !nested {
 			n++
 		}
@@ -351,7 +353,7 @@ func (r *run) agree() error {
 	fmt.Fprintf(&b, "Set %s (OpenCloud %s, its state of %s) replaces what is there now; OpenCloud is stopped for it:\n",
 		r.set.ID, m.OpenCloud, m.Frozen.Local().Format(time.DateTime))
 	for _, x := range r.res.Replaced {
-		fmt.Fprintf(&b, "  %s (%s, %s)\n", x.what(), x.Root, entries(x.Entries))
+		fmt.Fprintf(&b, "  %s (%s, %s)\n", x.what(), x.Root, english.Plural(x.Entries, "entry", "entries"))
 		if x.Aside != "" {
 			fmt.Fprintf(&b, "    the old data is kept in %s\n", x.Aside)
 		}
@@ -370,20 +372,6 @@ func (r *run) agree() error {
 		}
 	}
 	return fail.New(fail.Usage, "nobody agreed. "+question, "agree with --yes; see the plan first with --dry-run")
-}
-
-func entries(n int) string {
-	if n == 1 {
-		return "1 entry"
-	}
-	return fmt.Sprintf("%d entries", n)
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func shortID(id string) string {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/index"
@@ -58,5 +60,5 @@ func (r *run) reindex(ctx context.Context, step progress.Step) (string, error) {
 		return "", fail.Wrap(fail.Failed, err, "build the search index again", again)
 	}
 	r.res.Reindex, r.res.ReindexBy = ReindexDone, ""
-	return fmt.Sprintf("%s indexed, %d passed over", plural(len(report.Indexed), "space"), len(report.Skipped)), nil
+	return fmt.Sprintf("%s indexed, %d passed over", english.Plural(len(report.Indexed), "space", ""), len(report.Skipped)), nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
 )
@@ -235,7 +236,7 @@ func (r *run) close() {
 	undone := !r.done && (r.back || !r.stopped)
 	switch {
 	case undone && r.KeepStaging:
-		r.stages = slices.DeleteFunc(r.stages, func(d string) bool { return !exists(d) })
+		r.stages = slices.DeleteFunc(r.stages, func(d string) bool { return !paths.Exists(d) })
 		if len(r.stages) == 0 {
 			break
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/recovery"
 )
 
@@ -63,7 +64,7 @@ func TestFullRestoreAndUndo(t *testing.T) {
 	}
 	s.want("deploy/conf/csp.yaml", "csp: live\n")
 	s.want("log", "stop\nstart\nstop\nstart\n")
-	if len(un.Aside) == 0 || !exists(filepath.Join(un.Aside[0])) {
+	if len(un.Aside) == 0 || !paths.Exists(filepath.Join(un.Aside[0])) {
 		t.Errorf("what was restored is gone: %+v", un)
 	}
 	if _, err := Undo(context.Background(), UndoOptions{Config: s.cfg, Yes: true, Report: s.options().Report}); fail.CodeOf(err) != fail.Usage {

@@ -15,6 +15,7 @@ import (
 	"github.com/ocbackup/ocbackup/fault"
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
 	"github.com/ocbackup/ocbackup/repo"
@@ -136,7 +137,7 @@ func (r *run) sweep(anchor string) error {
 
 // mkdirs makes a directory and those above it, and remembers which were made.
 func (r *run) mkdirs(dir string) error {
-	if isDir(dir) {
+	if paths.IsDir(dir) {
 		return nil
 	}
 	if err := r.mkdirs(filepath.Dir(dir)); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/paths"
 )
 
 // exchange is what planSwap makes a plan for: staged trees, what they replace, and
@@ -168,12 +169,12 @@ func (p *planner) mustStay(target string) bool {
 		return true
 	}
 	for _, k := range p.keep {
-		if _, ok := below(target, k); ok {
+		if _, ok := paths.Below(target, k); ok {
 			return true
 		}
 	}
 	for t := range p.starting {
-		if _, ok := below(target, t); ok && p.tree.Kind(t) != none {
+		if _, ok := paths.Below(target, t); ok && p.tree.Kind(t) != none {
 			return true
 		}
 	}

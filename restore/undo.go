@@ -19,6 +19,7 @@ import (
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
 )
@@ -145,7 +146,7 @@ func readUndo(dir string) (*undoRecord, error) {
 func (rec *undoRecord) worthIt() error {
 	l := rec.Server.Layout
 	for _, p := range []string{filepath.Join(l.ConfigDir, opencloud.ConfigFile), l.UsersRoot} {
-		if l.ConfigDir != "" && !exists(rec.before(p)) {
+		if l.ConfigDir != "" && !paths.Exists(rec.before(p)) {
 			return fail.Usagef("choose another set: \"ocbackup list\"; what the restore replaced is in "+strings.Join(rec.Aside, ", "),
 				"there is no OpenCloud to go back to: before the restore of set %s, %s was not there", rec.Set, p)
 		}
@@ -158,13 +159,13 @@ func (rec *undoRecord) worthIt() error {
 func (rec *undoRecord) before(p string) string {
 	placed := false
 	for _, s := range rec.Swap {
-		if within(s.From, p) { // moved aside, or a folder above it was
+		if paths.Within(s.From, p) { // moved aside, or a folder above it was
 			rel, err := filepath.Rel(s.From, p)
 			if err == nil {
 				return filepath.Join(s.To, rel)
 			}
 		}
-		placed = placed || within(s.To, p)
+		placed = placed || paths.Within(s.To, p)
 	}
 	if placed {
 		return ""
@@ -299,7 +300,7 @@ func (u *undo) keep(now time.Time) []guard.Rename {
 // tell says where the data of the restore lies now, and what is to be done.
 func (u *undo) tell(res *Result, x guard.Exchange) error {
 	for _, k := range x.Keep {
-		if exists(k.To) {
+		if paths.Exists(k.To) {
 			res.Aside = append(res.Aside, k.To)
 		}
 	}
