@@ -25,6 +25,9 @@ a commented configuration file and a password file, both for root only, and crea
 repository. An existing password file is never changed, an existing repository that the
 password opens is used. OpenCloud itself is not touched.
 
+With the storage driver decomposeds3 the objects of the bucket are backed up to a pool:
+a place of its own, which the first backup creates.
+
 Without a flag that names the instance it is looked for: a compose project in the
 working directory, a container, a systemd unit.
 
@@ -33,6 +36,7 @@ EXAMPLES:
    ocbackup init --compose /opt/opencloud --repository sftp:backup@nas:/srv/opencloud
    ocbackup init --systemd opencloud --repository rest:https://backup.example.com/oc --env-file /etc/ocbackup/rest.env
    ocbackup init --container opencloud --podman --repository /srv/backup
+   ocbackup init --repository sftp:backup@nas:/srv/opencloud --pool sftp:backup@nas:/srv/opencloud-pool
    ocbackup init --config-dir /etc/opencloud --data-dir /srv/opencloud --repository /srv/backup \
       --start "rc-service opencloud start" --stop "rc-service opencloud stop" --status /usr/local/bin/oc-status
    ocbackup init --force                      look at the instance again, keep all else
@@ -42,6 +46,7 @@ EXAMPLES:
 			&cli.StringFlag{Name: "repository", Aliases: []string{"r"}, Usage: "restic repository at `LOCATION`: a path, sftp:, rest:, s3:, ...", EnvVars: []string{"OCBACKUP_REPOSITORY"}},
 			&cli.StringFlag{Name: "password-file", Aliases: []string{"p"}, Usage: "`FILE` with the repository's password; made if it is not there (default: password, beside the configuration)"},
 			&cli.StringFlag{Name: "env-file", Usage: "`FILE` with the storage's access keys as NAME=value lines"},
+			&cli.StringFlag{Name: "pool", Usage: "pool of the driver decomposeds3 at `LOCATION`: a path, s3:, sftp:, rclone: (default: beside a local repository)", EnvVars: []string{"OCBACKUP_POOL"}},
 			&cli.StringFlag{Name: "restic", Usage: "restic `PROGRAM` (default: restic from PATH)"},
 			&cli.StringFlag{Name: "name", Usage: "`NAME` of the instance (default: the host name of its address)"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "configuration `FILE` to write (default: that of --config)"},
@@ -57,7 +62,7 @@ EXAMPLES:
 			&cli.BoolFlag{Name: "podman", Category: "INSTANCE", Usage: "the container is one of Podman's"},
 			&cli.StringFlag{Name: "config-dir", Category: "INSTANCE", Usage: "`DIR` of opencloud.yaml, when none of the above runs OpenCloud"},
 			&cli.StringFlag{Name: "data-dir", Category: "INSTANCE", Usage: "data `DIR` of OpenCloud"},
-			&cli.StringFlag{Name: "driver", Category: "INSTANCE", Usage: "storage `DRIVER`: posix, decomposed (default: what lies on disk)"},
+			&cli.StringFlag{Name: "driver", Category: "INSTANCE", Usage: "storage `DRIVER`: posix, decomposed, decomposeds3 (default: what is set, or lies on disk)"},
 			&cli.StringFlag{Name: "start", Category: "INSTANCE", Usage: "`COMMAND` that starts OpenCloud; split at blanks, no shell"},
 			&cli.StringFlag{Name: "stop", Category: "INSTANCE", Usage: "`COMMAND` that stops it"},
 			&cli.StringFlag{Name: "status", Category: "INSTANCE", Usage: "`COMMAND` that exits with 0 when it runs, 3 when it is stopped"},
@@ -93,7 +98,7 @@ func initOptions(c *cli.Context) (initial.Options, error) {
 	o := initial.Options{
 		Output: c.String("output"), Force: c.Bool("force"), Name: c.String("name"), StateDir: c.String("state-dir"),
 		Repository: c.String("repository"), PasswordFile: c.String("password-file"), EnvFile: c.String("env-file"), Restic: c.String("restic"),
-		Unit: c.String("systemd"),
+		Pool: c.String("pool"), Unit: c.String("systemd"),
 	}
 	if c.NArg() > 0 {
 		return o, fail.Usagef("see \"ocbackup init --help\"", "init takes no arguments: %s", strings.Join(c.Args().Slice(), " "))
@@ -137,15 +142,18 @@ func initOptions(c *cli.Context) (initial.Options, error) {
 
 // initView is what init tells with --json; docs/json.md describes it.
 type initView struct {
-	DryRun       bool             `json:"dry_run"`
-	Instance     string           `json:"instance"`
-	Control      string           `json:"control"`
-	OpenCloud    string           `json:"opencloud,omitempty"`
-	Image        string           `json:"image,omitempty"`
-	Digest       string           `json:"digest,omitempty"`
-	Layout       opencloud.Layout `json:"layout"`
-	NotProtected []string         `json:"not_protected,omitempty"`
-	Notes        []string         `json:"notes,omitempty"`
+	DryRun    bool             `json:"dry_run"`
+	Instance  string           `json:"instance"`
+	Control   string           `json:"control"`
+	OpenCloud string           `json:"opencloud,omitempty"`
+	Image     string           `json:"image,omitempty"`
+	Digest    string           `json:"digest,omitempty"`
+	Layout    opencloud.Layout `json:"layout"`
+	// Bucket, in words, and Pool are those of the driver decomposeds3.
+	Bucket       string   `json:"bucket,omitempty"`
+	Pool         string   `json:"pool,omitempty"`
+	NotProtected []string `json:"not_protected,omitempty"`
+	Notes        []string `json:"notes,omitempty"`
 	// Text is the configuration file, with dry_run only.
 	Text string          `json:"text,omitempty"`
 	Done *initial.Result `json:"done,omitempty"`
@@ -156,6 +164,7 @@ func runInit(c *cli.Context, e *env, plan *initial.Plan) error {
 	v := initView{
 		DryRun: c.Bool("dry-run"), Instance: plan.Config.Name, Control: controlText(plan.Config), OpenCloud: plan.Found.Version,
 		Image: plan.Found.Image, Digest: plan.Found.Digest, Layout: plan.Config.Layout,
+		Bucket: bucketText(plan.Config.Bucket), Pool: plan.Config.Pool.Location,
 		NotProtected: plan.Config.NotProtected, Notes: plan.Found.Notes,
 	}
 	if !e.json {
@@ -180,8 +189,19 @@ func runInit(c *cli.Context, e *env, plan *initial.Plan) error {
 	if e.json {
 		return e.printJSON(v)
 	}
-	printDone(e.out, v.Done)
+	printDone(e.out, v.Done, plan.Config.Pool)
 	return nil
+}
+
+// bucketText says which bucket it is; empty without one.
+func bucketText(b config.Bucket) string {
+	switch {
+	case b.Name == "":
+		return ""
+	case b.Reach != "":
+		return fmt.Sprintf("%s at %s, from here %s", b.Name, b.Endpoint, b.Reach)
+	}
+	return b.Name + " at " + b.Endpoint
 }
 
 // controlText says who runs the instance.
@@ -223,6 +243,8 @@ func printFound(w io.Writer, v initView) {
 		}
 		row(r.Name, where)
 	}
+	row("bucket", v.Bucket)
+	row("pool", v.Pool)
 	row("left out", strings.Join(v.Layout.Leave, "\n"))
 	row("NOT PROTECTED", strings.Join(v.NotProtected, "\n"))
 	t.Render()
@@ -247,10 +269,16 @@ func printInitPlan(w io.Writer, p *initial.Plan) {
 	} else {
 		fmt.Fprintln(w, "Missing: --repository LOCATION")
 	}
+	switch {
+	case c.Pool.Location != "":
+		fmt.Fprintf(w, "Would be left to the first backup to create: pool %s\n", c.Pool.Location)
+	case c.Layout.Driver == opencloud.DecomposedS3:
+		fmt.Fprintln(w, "Missing: --pool LOCATION")
+	}
 	fmt.Fprintf(w, "\n%s", p.Text)
 }
 
-func printDone(w io.Writer, r *initial.Result) {
+func printDone(w io.Writer, r *initial.Result, pool config.Pool) {
 	if r.Replaced != "" {
 		fmt.Fprintf(w, "Kept the old configuration as %s.\n", r.Replaced)
 	}
@@ -259,6 +287,12 @@ func printDone(w io.Writer, r *initial.Result) {
 		fmt.Fprintf(w, "Created the repository %s.\n", r.Repository)
 	} else {
 		fmt.Fprintf(w, "The repository %s exists; the password opens it.\n", r.Repository)
+	}
+	if pool.Location != "" {
+		fmt.Fprintf(w, "The first backup creates the pool %s.\n", pool.Location)
+		if pool.PasswordFile == "" {
+			fmt.Fprintln(w, "It holds the objects as the bucket does, not encrypted; to have them encrypted, set password_file in [pool] before that.")
+		}
 	}
 	if r.PasswordCreated {
 		fmt.Fprintf(w, "\nMade a password: %s\nKEEP A COPY OF THIS FILE SOMEWHERE ELSE, off this machine. Without it no backup can be read.\n", r.PasswordFile)

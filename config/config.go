@@ -27,6 +27,8 @@ type Config struct {
 	Control    control.Config   `toml:"control"`
 	Ready      readiness.Config `toml:"ready"`
 	Repository Repository       `toml:"repository"`
+	Bucket     Bucket           `toml:"bucket,omitempty"`
+	Pool       Pool             `toml:"pool,omitempty"`
 	Backup     Backup           `toml:"backup"`
 	Extra      []Extra          `toml:"extra,omitempty"`
 	Log        Log              `toml:"log,omitempty"`

@@ -42,6 +42,16 @@ type = "systemd"
 unit = "opencloud.service"
 `
 
+// withBucket is minimal with the blobs in a bucket.
+var withBucket = strings.Replace(minimal, "\"posix\"", "\"decomposeds3\"", 1) + `
+[bucket]
+endpoint = "http://minio:9000"
+name = "oc"
+
+[pool]
+location = "/srv/pool/"
+`
+
 func TestDefaults(t *testing.T) {
 	c, err := parse("t.toml", minimal)
 	if err != nil {
@@ -57,6 +67,26 @@ func TestDefaults(t *testing.T) {
 		{"retry lock", c.Repository.RetryLock, 2 * time.Minute},
 		{"seed", c.Backup.Seed, "auto"},
 		{"path", c.Path, "t.toml"},
+		{"no bucket", c.Bucket, Bucket{}},
+		{"no pool", c.Pool, Pool{}},
+	} {
+		if x.got != x.want {
+			t.Errorf("%s: %v, want %v", x.what, x.got, x.want)
+		}
+	}
+	if text := string(Render(c)); strings.Contains(text, "bucket]") || strings.Contains(text, "pool]") {
+		t.Errorf("a driver without a bucket is asked for one:\n%s", text)
+	}
+	c, err = parse("t.toml", withBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct{ what, got, want any }{
+		{"region", c.Bucket.Region, "default"},
+		{"pool", c.Pool.Location, "/srv/pool"},
+		{"reconcile every", c.Pool.ReconcileEvery, 168 * time.Hour},
+		{"grace", c.Pool.Grace, 720 * time.Hour},
+		{"need pool", c.NeedPool(), nil},
 	} {
 		if x.got != x.want {
 			t.Errorf("%s: %v, want %v", x.what, x.got, x.want)
@@ -171,7 +201,9 @@ func TestSchema(t *testing.T) {
 }
 
 func TestRenderedNamesEveryKey(t *testing.T) {
-	text := "\n" + string(Render(&Config{}))
+	c := &Config{}
+	c.Layout.Driver = opencloud.DecomposedS3
+	text := "\n" + string(Render(c))
 	table := ""
 	seen := map[string]bool{}
 	for line := range strings.Lines(text) {
@@ -194,7 +226,9 @@ func TestRenderedNamesEveryKey(t *testing.T) {
 // commented out: what an admin gets by doing so must be of the right type.
 func TestRenderedExamplesAreValid(t *testing.T) {
 	var b strings.Builder
-	for line := range strings.Lines(string(Render(&Config{}))) {
+	c := &Config{}
+	c.Layout.Driver = opencloud.DecomposedS3
+	for line := range strings.Lines(string(Render(c))) {
 		if s := strings.TrimPrefix(line, "# "); strings.Contains(s, " = ") && !strings.Contains(s, "= cache in") {
 			line = s
 		} else if s == "[[extra]]\n" {
@@ -233,7 +267,7 @@ func anyConfig(t *rapid.T) *Config {
 	}
 	c := &Config{}
 	for _, k := range Keys {
-		if table, _ := k.Table(); table == "extra" || !k.Required && rapid.Bool().Draw(t, "skip "+k.Name) {
+		if table, _ := k.Table(); table == "extra" || !c.has(table) || !k.Required && rapid.Bool().Draw(t, "skip "+k.Name) {
 			continue
 		}
 		one := text
@@ -244,6 +278,12 @@ func anyConfig(t *rapid.T) *Config {
 			one = rapid.SampledFrom(k.Values)
 		case k.Name == "name":
 			one = rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9._-]{0,20}`)
+		case k.Name == "bucket.endpoint" || k.Name == "bucket.reach":
+			one = rapid.SampledFrom([]string{"http://minio:9000", "https://S3.example.com/", "https://[::1]:9000"})
+		case k.Name == "bucket.name":
+			one = rapid.StringMatching(`[A-Za-z0-9.]{1,20}`)
+		case k.Name == "pool.location":
+			one = rapid.SampledFrom([]string{"s3:https://pool.example.com/b/p", "sftp:nas:/pool", "sftp://u@nas:2222//pool", "rclone:b2:pool"})
 		}
 		v := k.value(c)
 		switch kindOf(v.Type()) {
@@ -276,6 +316,9 @@ func anyConfig(t *rapid.T) *Config {
 		c.Extra = append(c.Extra, e)
 	}
 	// What depends on other keys.
+	if c.Bucket.Endpoint == "" || c.Bucket.Name == "" {
+		c.Bucket.Endpoint, c.Bucket.Name = "", ""
+	}
 	c.Repository.PasswordCommand = ""
 	if c.Ready.PasswordFile == "" || c.Ready.User == "" {
 		c.Ready.PasswordFile, c.Ready.User = "", ""

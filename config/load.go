@@ -298,7 +298,7 @@ func (s source) line(key string) int {
 func (c *Config) fromEnv(lookup func(string) (string, bool)) error {
 	for _, k := range Keys {
 		text, set := lookup(k.Env)
-		if k.Env == "" || !set || text == "" {
+		if table, _ := k.Table(); k.Env == "" || !set || text == "" || !c.has(table) {
 			continue
 		}
 		v := k.value(c)

@@ -12,10 +12,11 @@ import (
 
 // Render writes c as a configuration file in which every key is explained. Keys
 // that have their default, or no value, are commented out. Load reads the result
-// back as an equal configuration.
+// back as an equal configuration. Tables that the storage driver has no use for are
+// left out.
 func Render(c *Config) []byte {
 	defaults := &Config{Name: c.Name}
-	defaults.Layout.DataDir = c.Layout.DataDir
+	defaults.Layout.Driver, defaults.Layout.DataDir = c.Layout.Driver, c.Layout.DataDir
 	defaults.Layout.SearchExternal = c.Layout.SearchExternal
 	defaults.Control.Type = c.Control.Type
 	defaults.SetDefaults()
@@ -23,6 +24,9 @@ func Render(c *Config) []byte {
 
 	var b bytes.Buffer
 	for _, t := range Tables {
+		if !c.has(t.Name) {
+			continue
+		}
 		if t.Name != "" {
 			b.WriteByte('\n')
 		}

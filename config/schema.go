@@ -55,6 +55,10 @@ var Tables = []Table{
 		"\"ocbackup init\" finds these; \"ocbackup doctor\" tells when they no longer hold."},
 	{Name: "control", Doc: "Who runs the instance, so that it can be stopped and started."},
 	{Name: "ready", Doc: "How ocbackup finds out that the instance can be used again after a start."},
+	{Name: "bucket", Doc: "The S3 bucket that holds the blobs, with the storage driver decomposeds3 only.\n" +
+		"\"ocbackup init\" finds it. A backup only reads it."},
+	{Name: "pool", Doc: "Where the bucket's objects are backed up to, with the storage driver decomposeds3\n" +
+		"only. Each is stored once, for all sets. The first backup creates the pool."},
 	{Name: "backup", Doc: "How a backup is run."},
 	{Name: "log", Doc: "How logs are written. They go to standard error."},
 	{Name: "extra", Array: true, Doc: "A further directory or file, or the output of a command, that is stored with each\n" +
@@ -235,6 +239,76 @@ var Keys = []Key{
 	{Name: "ready.timeout", Env: "OCBACKUP_READY_TIMEOUT", Default: `"3m"`, Doc: "How long the instance may take until it can be used."},
 
 	{
+		Name: "bucket.endpoint", Example: `"https://s3.example.com"`,
+		Doc: "Address of the S3 server, as OpenCloud has it (STORAGE_USERS_DECOMPOSEDS3_ENDPOINT). A backup with blobs needs it.",
+	},
+	{
+		Name: "bucket.region", Default: `"default"`,
+		Doc: "Region (STORAGE_USERS_DECOMPOSEDS3_REGION).",
+	},
+	{
+		Name: "bucket.name", Example: `"opencloud"`,
+		Doc: "Name of the bucket (STORAGE_USERS_DECOMPOSEDS3_BUCKET). A backup with blobs needs it.",
+	},
+	{
+		Name: "bucket.reach", Default: "looked up at each run", Example: `"http://127.0.0.1:9000"`,
+		Doc: "Address by which this host reaches the same S3 server, where endpoint is a name that only containers know. The container engine is asked for it where this key is absent.",
+	},
+	{
+		Name: "bucket.env_file", Env: "OCBACKUP_BUCKET_ENV_FILE", Default: "the instance's own keys, as the deployment has them at each run", Example: `"/etc/ocbackup/bucket.env"`,
+		Doc: "File with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN) as NAME=value lines; nobody but its owner and group may read it. Keys that may only list and read are enough for backups; a restore writes into the bucket. The systemd credential \"bucket-env\" goes before it.",
+	},
+	{
+		Name: "bucket.ca_file", Default: "the system's", Example: `"/etc/ocbackup/s3-ca.pem"`,
+		Doc: "Further certificate authorities that the S3 server's certificate may come from (PEM).",
+	},
+	{
+		Name: "bucket.transfers", Default: `0`, Example: `32`,
+		Doc: "How many objects are copied at a time; 0: 16, to an SFTP pool 4.",
+	},
+	{
+		Name: "bucket.checkers", Default: `0`, Example: `16`,
+		Doc: "How many spaces are listed at a time; 0: 8.",
+	},
+	{
+		Name: "bucket.limit_kib", Default: `0`, Example: `10240`,
+		Doc: "Limit of the rate at which objects are copied, in KiB a second, both ways together; 0: none.",
+	},
+
+	{
+		Name: "pool.location", Env: "OCBACKUP_POOL", Example: `"/srv/backup/opencloud-pool"`,
+		Doc: "Where the pool is: an absolute path, s3:https://host/bucket/prefix, sftp:user@host:/path, sftp://user@host:port//path, or rclone:REMOTE:path. Not in the bucket itself, not in the repository, and not in a directory that is backed up. A backup with blobs needs it.",
+	},
+	{
+		Name: "pool.region", Default: "us-east-1", Example: `"eu-central-1"`,
+		Doc: "Region of an S3 pool.",
+	},
+	{
+		Name: "pool.env_file", Env: "OCBACKUP_POOL_ENV_FILE", Default: "ocbackup's own environment", Example: `"/etc/ocbackup/pool.env"`,
+		Doc: "File with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN) of an S3 pool, as NAME=value lines; nobody but its owner and group may read it. The systemd credential \"pool-env\" goes before it.",
+	},
+	{
+		Name: "pool.ca_file", Default: "the system's", Example: `"/etc/ocbackup/pool-ca.pem"`,
+		Doc: "Further certificate authorities that the certificate of an S3 pool's server may come from (PEM).",
+	},
+	{
+		Name: "pool.rclone_config", Default: "rclone's own", Example: `"/etc/ocbackup/rclone.conf"`,
+		Doc: "The rclone.conf that defines REMOTE of an rclone: pool; nobody but its owner and group may read it.",
+	},
+	{
+		Name: "pool.password_file", Env: "OCBACKUP_POOL_PASSWORD_FILE", Example: `"/etc/ocbackup/pool-password"`,
+		Doc: "File with a password by which objects and their names are encrypted before they leave this host; nobody but its owner and group may read it. Without it the pool holds the objects as the bucket does. It can't be set or changed once the pool is there, and without it an encrypted pool can't be read. The systemd credential \"pool-password\" goes before it.",
+	},
+	{
+		Name: "pool.reconcile_every", Default: `"168h"`,
+		Doc: "How often a backup compares the whole pool with what it is known to hold.",
+	},
+	{
+		Name: "pool.grace", Default: `"720h"`,
+		Doc: "How long an object that no set needs any more stays in the pool.",
+	},
+
+	{
 		Name: "backup.max_downtime", Env: "OCBACKUP_MAX_DOWNTIME", Default: `"30m"`,
 		Doc: "Hard limit of the time for which the instance is stopped. Past it the instance is started again and the backup fails.",
 	},
@@ -347,12 +421,12 @@ func (k Key) value(c *Config) reflect.Value {
 	return v
 }
 
-// keyNamed returns the schema entry with that name.
-func keyNamed(name string) (Key, bool) {
+// keyNamed returns the schema entry of a key that is in the schema.
+func keyNamed(name string) Key {
 	for _, k := range Keys {
 		if k.Name == name {
-			return k, true
+			return k
 		}
 	}
-	return Key{}, false
+	panic("config: no key " + name)
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,6 +16,10 @@ import (
 const (
 	CredentialPassword = "password" // of repository.password_file
 	CredentialEnv      = "env"      // of repository.env_file
+
+	CredentialBucketEnv    = "bucket-env"    // of bucket.env_file
+	CredentialPoolEnv      = "pool-env"      // of pool.env_file
+	CredentialPoolPassword = "pool-password" // of pool.password_file
 )
 
 // RepoOptions returns how the repository is opened, with the secrets' sources
@@ -40,12 +45,7 @@ func (c *Config) RepoOptions() (repo.Options, error) {
 }
 
 func (c *Config) envFile(env map[string]string) error {
-	path, what := c.Repository.EnvFile, "repository.env_file"
-	if os.Getenv("OCBACKUP_ENV_FILE") == "" {
-		if f := credential(CredentialEnv); f != "" {
-			path, what = f, `systemd credential "env"`
-		}
-	}
+	path, what := secretSource("repository.env_file", c.Repository.EnvFile, CredentialEnv)
 	if path == "" {
 		return nil
 	}
@@ -96,6 +96,18 @@ func (c *Config) password(opt *repo.Options) error {
 	return nil
 }
 
+// secretSource returns the file that a secret comes from, and how it is called: the
+// file of the key's environment variable, else the systemd credential, else the file
+// that is configured; empty when there is none.
+func secretSource(key, configured, name string) (path, what string) {
+	if os.Getenv(keyNamed(key).Env) == "" {
+		if f := credential(name); f != "" {
+			return f, fmt.Sprintf("systemd credential %q", name)
+		}
+	}
+	return configured, key
+}
+
 // credential returns the path of a systemd credential; empty when there is none.
 func credential(name string) string {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
@@ -110,23 +122,34 @@ func credential(name string) string {
 }
 
 // SecretFile is a file of the configuration's that holds a secret.
-type SecretFile struct{ Key, Path string }
+type SecretFile struct {
+	Key, Path string
+	// Credential is the systemd credential that takes its place; empty: none does.
+	Credential string
+}
+
+// Replaced tells whether its systemd credential is there, so that the file is not read.
+func (f SecretFile) Replaced() bool { return f.Credential != "" && credential(f.Credential) != "" }
 
 // SecretFiles lists the files with secrets that c names.
 func (c *Config) SecretFiles() []SecretFile {
 	var out []SecretFile
 	for _, f := range []SecretFile{
-		{"repository.password_file", c.Repository.PasswordFile},
-		{"repository.env_file", c.Repository.EnvFile},
-		{"ready.token_file", c.Ready.TokenFile},
-		{"ready.password_file", c.Ready.PasswordFile},
+		{"repository.password_file", c.Repository.PasswordFile, CredentialPassword},
+		{"repository.env_file", c.Repository.EnvFile, CredentialEnv},
+		{"ready.token_file", c.Ready.TokenFile, ""},
+		{"ready.password_file", c.Ready.PasswordFile, ""},
+		{"bucket.env_file", c.Bucket.EnvFile, CredentialBucketEnv},
+		{"pool.env_file", c.Pool.EnvFile, CredentialPoolEnv},
+		{"pool.password_file", c.Pool.PasswordFile, CredentialPoolPassword},
+		{"pool.rclone_config", c.Pool.RcloneConfig, ""},
 	} {
 		if f.Path != "" {
 			out = append(out, f)
 		}
 	}
 	if hasPassword(c.Repository.Location) && c.Path != "" {
-		out = append(out, SecretFile{"repository.location", c.Path})
+		out = append(out, SecretFile{Key: "repository.location", Path: c.Path})
 	}
 	return out
 }
@@ -136,10 +159,12 @@ func (c *Config) SecretFiles() []SecretFile {
 func (f SecretFile) Check() error { return secretfile.Check(f.Key, f.Path) }
 
 // WithoutSecrets returns a copy of c that can be stored beside the data: no
-// password in the location, and no command that gives the password.
+// password in a location, and no command that gives the password.
 func (c *Config) WithoutSecrets() *Config {
 	d := *c
-	d.Repository.Location = repo.WithoutPassword(c.Repository.Location)
+	for _, s := range []*string{&d.Repository.Location, &d.Bucket.Endpoint, &d.Bucket.Reach, &d.Pool.Location} {
+		*s = repo.WithoutPassword(*s)
+	}
 	d.Repository.PasswordCommand = ""
 	return &d
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
 )
@@ -18,6 +19,10 @@ import (
 const (
 	DefaultMaxDowntime = 30 * time.Minute
 	DefaultRetryLock   = 2 * time.Minute
+	// DefaultRegion is OpenCloud's default of the bucket's region.
+	DefaultRegion         = "default"
+	DefaultReconcileEvery = 7 * 24 * time.Hour
+	DefaultGrace          = 30 * 24 * time.Hour
 )
 
 // SetDefaults fills in what was left out, and cleans paths.
@@ -44,7 +49,12 @@ func (c *Config) SetDefaults() {
 			def(&c.Layout.SearchDir, filepath.Join(c.Layout.DataDir, "search"))
 		}
 	}
-	for _, p := range c.paths() {
+	if c.Layout.Driver == opencloud.DecomposedS3 {
+		def(&c.Bucket.Region, DefaultRegion)
+		def(&c.Pool.ReconcileEvery, DefaultReconcileEvery)
+		def(&c.Pool.Grace, DefaultGrace)
+	}
+	for _, p := range append(c.paths(), pathKey{"pool.location", []*string{&c.Pool.Location}}) {
 		for _, s := range p.at {
 			if filepath.IsAbs(*s) {
 				*s = filepath.Clean(*s)
@@ -93,6 +103,12 @@ func (c *Config) paths() []pathKey {
 		list("control.files", c.Control.Files),
 		one("ready.token_file", &c.Ready.TokenFile),
 		one("ready.password_file", &c.Ready.PasswordFile),
+		one("bucket.env_file", &c.Bucket.EnvFile),
+		one("bucket.ca_file", &c.Bucket.CAFile),
+		one("pool.env_file", &c.Pool.EnvFile),
+		one("pool.ca_file", &c.Pool.CAFile),
+		one("pool.rclone_config", &c.Pool.RcloneConfig),
+		one("pool.password_file", &c.Pool.PasswordFile),
 	}
 	for i := range c.Extra {
 		out = append(out, one("extra.path", &c.Extra[i].Path))
@@ -110,13 +126,17 @@ var (
 // package doctor.
 func (c *Config) Validate() error {
 	if p := c.problems(); len(p) > 0 {
-		where := c.Path
-		if where == "" {
-			where = "configuration"
-		}
-		return source{path: where}.error(p)
+		return source{path: c.where()}.error(p)
 	}
 	return nil
+}
+
+// where names the configuration in messages.
+func (c *Config) where() string {
+	if c.Path == "" {
+		return "configuration"
+	}
+	return c.Path
 }
 
 func (c *Config) problems() []problem {
@@ -146,13 +166,17 @@ func (c *Config) problems() []problem {
 	}
 	c.checkControl(add)
 	c.checkExtra(add)
+	if c.checkDriver(add) {
+		c.checkBucket(add)
+		c.checkPool(add)
+	}
 	return out
 }
 
 // checkSchema checks what the schema knows: required keys, possible values, signs.
 func (c *Config) checkSchema(add func(key, format string, args ...any)) {
 	for _, k := range Keys {
-		if table, _ := k.Table(); table == "extra" {
+		if table, _ := k.Table(); table == "extra" || !c.has(table) {
 			continue
 		}
 		v := k.value(c)
@@ -207,7 +231,7 @@ func (c *Config) checkControl(add func(key, format string, args ...any)) {
 		"command": {"control.start", "control.stop", "control.status"},
 	}
 	for _, name := range needs[c.Control.Type] {
-		if k, _ := keyNamed(name); k.value(c).IsZero() {
+		if keyNamed(name).value(c).IsZero() {
 			add(name, "is missing; control type %q needs it", c.Control.Type)
 		}
 	}

@@ -61,11 +61,16 @@ func (o Options) data() data {
 		ExtraCommands: slices.ContainsFunc(c.Extra, func(x config.Extra) bool { return len(x.Command) > 0 }),
 	}
 	d.SetUser = c.Control.Type == "systemd" || d.ExtraCommands
-	if f := c.Repository.PasswordFile; f != "" {
-		d.Credentials = append(d.Credentials, credential{config.CredentialPassword, f})
-	}
-	if f := c.Repository.EnvFile; f != "" {
-		d.Credentials = append(d.Credentials, credential{config.CredentialEnv, f})
+	for _, x := range []credential{
+		{config.CredentialPassword, c.Repository.PasswordFile},
+		{config.CredentialEnv, c.Repository.EnvFile},
+		{config.CredentialBucketEnv, c.Bucket.EnvFile},
+		{config.CredentialPoolEnv, c.Pool.EnvFile},
+		{config.CredentialPoolPassword, c.Pool.PasswordFile},
+	} {
+		if x.File != "" {
+			d.Credentials = append(d.Credentials, x)
+		}
 	}
 	if rel, ok := strings.CutPrefix(c.StateDir, "/var/lib/"); ok && plain.MatchString(rel) {
 		d.StateDirectory = rel
@@ -73,15 +78,18 @@ func (o Options) data() data {
 		d.Writable = append(d.Writable, c.StateDir)
 	}
 	repository, _ := config.LocalPath(c.Repository.Location)
-	for _, p := range []string{repository, c.Repository.CacheDir, c.Repository.TempDir} {
+	pool, _ := config.LocalPath(c.Pool.Location)
+	for _, p := range []string{repository, pool, c.Repository.CacheDir, c.Repository.TempDir} {
 		// /dev stays writable.
 		if p != "" && !paths.Within("/dev", p) && !slices.ContainsFunc(append(d.Writable, c.StateDir), func(w string) bool { return paths.Within(w, p) }) {
 			d.Writable = append(d.Writable, p)
 		}
 	}
 	d.Mounts = o.paths()
-	if repository != "" {
-		d.RepoMounts = append(d.RepoMounts, repository)
+	for _, p := range []string{repository, pool} {
+		if p != "" {
+			d.RepoMounts = append(d.RepoMounts, p)
+		}
 	}
 	d.RepoMounts = append(d.RepoMounts, c.StateDir)
 	// A private /tmp hides what the configuration names there.
@@ -98,7 +106,8 @@ var plain = regexp.MustCompile(`^[A-Za-z0-9._/-]+$`)
 func (o Options) paths() []string {
 	c := o.Config
 	repository, _ := config.LocalPath(c.Repository.Location)
-	list := []string{c.StateDir, repository, c.Layout.ConfigDir, c.Layout.DataDir, c.Layout.UsersRoot, c.Layout.SearchDir}
+	pool, _ := config.LocalPath(c.Pool.Location)
+	list := []string{c.StateDir, repository, pool, c.Layout.ConfigDir, c.Layout.DataDir, c.Layout.UsersRoot, c.Layout.SearchDir}
 	list = append(list, c.Layout.SystemPaths...)
 	for _, x := range c.Extra {
 		list = append(list, x.Path)

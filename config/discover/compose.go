@@ -127,7 +127,7 @@ func (p *project) find(ctx context.Context, f *Found, e engine) error {
 	if err != nil {
 		return err
 	}
-	f.Config.NotProtected = p.others(name, s.mounts)
+	f.Config.NotProtected = exceptBucket(p.others(name, s.mounts), r.bucket)
 	f.Config.Control.AlsoStop = p.sharing(name, r.layout)
 	for _, n := range f.Config.Control.AlsoStop {
 		f.Notes = append(f.Notes, fmt.Sprintf("service %s writes to OpenCloud's data as well: it is stopped with it", n))

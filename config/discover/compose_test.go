@@ -2,10 +2,13 @@ package discover
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/opencloud"
 )
 
@@ -96,10 +99,34 @@ func TestCompose(t *testing.T) {
 
 	t.Run("S3", func(t *testing.T) {
 		fakes(t, map[string]string{"docker": engineWith("/srv/docker")})
-		f := find(t, ":storage/decomposeds3.yml")
-		equal(t, "driver", f.Config.Layout.Driver, opencloud.DecomposedS3)
-		noted(t, f, "the bucket opencloud-bucket at http://minio:9000")
-		equal(t, "not protected", f.Config.NotProtected[0], "S3 bucket opencloud-bucket at http://minio:9000: the contents of all files")
+		write(t, in("minio.yml"), "services:\n  minio:\n    image: minio/minio\n    volumes: [\"minio:/data\"]\nvolumes: {minio: }\n")
+		f := find(t, ":storage/decomposeds3.yml:minio.yml")
+		c := f.Config
+		equal(t, "driver", c.Layout.Driver, opencloud.DecomposedS3)
+		equal(t, "bucket", c.Bucket, config.Bucket{Endpoint: "http://minio:9000", Region: "default", Name: "opencloud-bucket"})
+		equalList(t, "not protected", c.NotProtected,
+			"service minio: volume cloud_minio (all but OpenCloud's bucket)", "service radicale: volume cloud_radicale-data")
+		if err := complete(c); err != nil {
+			t.Error(err)
+		}
+		if text := fmt.Sprintf("%s %+v %+v", config.Render(c), *f, *c); strings.Contains(text, "opencloud-secret-key") {
+			t.Error("the secret key is told")
+		}
+		again, err := Again(context.Background(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equalList(t, "drift", Drift(c, again.Config))
+
+		// Keys come from the deployment as it is, without an engine as well.
+		fakes(t, map[string]string{"docker": noEngine})
+		keys(t, c, "opencloud", "opencloud-secret-key")
+		write(t, in(".env"), "COMPOSE_FILE=docker-compose.yml:storage/decomposeds3.yml\nCOMPOSE_PROJECT_NAME=cloud\nDECOMPOSEDS3_SECRET_KEY=new$$word\nDECOMPOSEDS3_ACCESS_KEY=me\n")
+		keys(t, c, "me", "new$word")
+		gone := *c
+		gone.Control.ProjectDir = "/does/not/exist"
+		_, _, err = BucketKeys(context.Background(), &gone)
+		refused(t, err, "can't be read from the deployment", "/does/not/exist", "env_file in [bucket]")
 	})
 
 	t.Run("OpenSearch", func(t *testing.T) {

@@ -45,9 +45,27 @@ type inspected struct {
 		Type, Name, Source, Destination, Driver string
 		RW                                      bool
 	}
+	State      struct{ Running bool }
 	HostConfig struct {
 		RestartPolicy struct{ Name string }
+		NetworkMode   string
+		ExtraHosts    []string // NAME:ADDRESS, or NAME:host-gateway
 	}
+	NetworkSettings struct {
+		// Networks are by name. A stopped container has them without addresses.
+		Networks map[string]network
+		// Ports are by port and protocol ("9000/tcp").
+		Ports map[string][]struct {
+			HostIP   string `json:"HostIp"`
+			HostPort string
+		}
+	}
+}
+
+// network is what a container has of a network: its addresses, and its names there.
+type network struct {
+	IPAddress, GlobalIPv6Address string
+	Aliases, DNSNames            []string
 }
 
 // Container finds the instance in a container, and switches to the compose project

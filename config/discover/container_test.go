@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/opencloud"
 )
 
@@ -54,6 +55,24 @@ func TestContainer(t *testing.T) {
 			equalList(t, "drift", Drift(c, again.Config))
 		})
 	}
+}
+
+// TestContainerBucket: the keys of a container's instance come from the container.
+func TestContainerBucket(t *testing.T) {
+	dir := dockerWithContainer(t, "")
+	file := dir + "/inspect.json"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, strings.Replace(string(text), "STORAGE_USERS_DRIVER=posix", `STORAGE_USERS_DRIVER=decomposeds3","STORAGE_USERS_DECOMPOSEDS3_ENDPOINT=http://10.0.0.5:9000",`+
+		`"STORAGE_USERS_DECOMPOSEDS3_BUCKET=oc","STORAGE_USERS_DECOMPOSEDS3_ACCESS_KEY=id","STORAGE_USERS_DECOMPOSEDS3_SECRET_KEY=s3cret`, 1))
+	f, err := Container(context.Background(), ContainerOptions{Name: "oc", Type: "docker"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "bucket", f.Config.Bucket, config.Bucket{Endpoint: "http://10.0.0.5:9000", Region: "default", Name: "oc"})
+	keys(t, f.Config, "id", "s3cret")
 }
 
 func TestContainerOfUnit(t *testing.T) {

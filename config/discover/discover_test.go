@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 )
 
@@ -107,6 +109,15 @@ func noted(t *testing.T, f *Found, want string) {
 	t.Helper()
 	if !strings.Contains(strings.Join(f.Notes, "\n"), want) {
 		t.Errorf("no note %q in %q", want, f.Notes)
+	}
+}
+
+// keys asks for the bucket's access keys.
+func keys(t *testing.T, c *config.Config, access, secret string) {
+	t.Helper()
+	a, s, err := BucketKeys(context.Background(), c)
+	if err != nil || a != access || s != secret {
+		t.Errorf("keys %q %q %v, want %q %q", a, s, err, access, secret)
 	}
 }
 

@@ -28,15 +28,15 @@ func (e engine) env() []string {
 	return []string{"DOCKER_HOST=" + e.host}
 }
 
-// run runs the engine's program and returns what it prints.
+// run runs the engine's program and returns what it prints, of one that fails as well.
 func (e engine) run(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
 	res, err := proc.Run(ctx, proc.Cmd{Name: e.program, Args: args, Env: e.env()})
-	if err != nil {
+	if res == nil {
 		return "", err
 	}
-	return strings.TrimSpace(string(res.Stdout)), nil
+	return strings.TrimSpace(string(res.Stdout)), err
 }
 
 // inspect decodes what "inspect" says about one object; false when there is no such

@@ -35,31 +35,36 @@ type Found struct {
 	// guessed lists volumes whose place on this host is a guess, for lack of a
 	// running engine.
 	guessed []string
+	// keys returns the access keys of the bucket. A function, so that they are in
+	// nothing that is printed.
+	keys func() (access, secret string)
 }
 
 // Again finds the instance of a configuration once more, so that the two can be
 // compared. It returns nil without an error for instances under commands of the
 // admin's, of which nothing can be learnt.
 func Again(ctx context.Context, c *config.Config) (*Found, error) {
-	var f *Found
-	var err error
+	f, err := again(ctx, c)
+	if err == nil && f != nil && len(f.guessed) > 0 {
+		return nil, fmt.Errorf("the container engine does not answer, so the place of volume %s is not known", strings.Join(f.guessed, ", "))
+	}
+	return f, err
+}
+
+// again is Again that takes guesses.
+func again(ctx context.Context, c *config.Config) (*Found, error) {
 	switch ctl := c.Control; ctl.Type {
 	case "compose":
-		f, err = Compose(ctx, ComposeOptions{
+		return Compose(ctx, ComposeOptions{
 			Dir: ctl.ProjectDir, Files: ctl.Files, Project: ctl.Project, Service: ctl.Service,
 			Command: ctl.Compose, EngineHost: ctl.EngineHost,
 		})
 	case "systemd":
-		f, err = Systemd(ctx, ctl.Unit)
+		return Systemd(ctx, ctl.Unit)
 	case "docker", "podman":
-		f, err = container(ctx, ContainerOptions{Name: ctl.Container, Type: ctl.Type, Engine: ctl.Engine, EngineHost: ctl.EngineHost}, false)
-	default:
-		return nil, nil
+		return container(ctx, ContainerOptions{Name: ctl.Container, Type: ctl.Type, Engine: ctl.Engine, EngineHost: ctl.EngineHost}, false)
 	}
-	if err == nil && len(f.guessed) > 0 {
-		return nil, fmt.Errorf("the container engine does not answer, so the place of volume %s is not known", strings.Join(f.guessed, ", "))
-	}
-	return f, err
+	return nil, nil
 }
 
 // Drift lists in which ways the instance as it is deployed now (found) is not what
@@ -90,7 +95,7 @@ func Drift(conf, found *config.Config) []string {
 	if a.Binary != "" && b.Binary != "" {
 		differ("binary", resolve(a.Binary), resolve(b.Binary))
 	}
-	return out
+	return append(out, bucketDrift(conf, found)...)
 }
 
 // Unlisted lists files of the deployment, as it is now, that the configuration does
@@ -157,6 +162,7 @@ func (f *Found) fill(s *server, r *result) {
 	c := f.Config
 	c.Layout = r.layout
 	c.Ready = r.ready
+	c.Bucket, f.keys = r.bucket, s.keys
 	c.NotProtected = append(r.notProtected, c.NotProtected...)
 	f.Notes = append(f.Notes, s.notes...)
 	f.guessed = s.mounts.guessed()

@@ -9,9 +9,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
@@ -89,6 +91,7 @@ var (
 type result struct {
 	layout       opencloud.Layout
 	ready        readiness.Config
+	bucket       config.Bucket
 	notProtected []string
 }
 
@@ -124,6 +127,9 @@ func (s *server) resolve() (*result, error) {
 	s.leave(l)
 	s.outside(l)
 	s.externals(r)
+	if l.Driver == opencloud.DecomposedS3 {
+		r.bucket = s.bucket()
+	}
 	s.readiness(r)
 	return r, nil
 }
@@ -157,14 +163,28 @@ func (s *server) get(x setting) string {
 	if value != "" {
 		return value
 	}
-	if v := lookup(s.file(x.service), x.key); v != "" {
+	if v := s.expand(lookup(s.file(x.service), x.key)); v != "" {
 		return v
 	}
 	section, _ := s.file("opencloud")[strings.ReplaceAll(x.service, "-", "_")].(map[string]any)
-	if v := lookup(section, x.key); v != "" {
+	if v := s.expand(lookup(section, x.key)); v != "" {
 		return v
 	}
 	return x.def
+}
+
+// reference is how OpenCloud's configuration files refer to its environment:
+// ${NAME}, ${NAME | default} or ${NAME | ?what to say when it is not set}.
+var reference = regexp.MustCompile(`\$\{.+?\}`)
+
+func (s *server) expand(v string) string {
+	return reference.ReplaceAllStringFunc(v, func(ref string) string {
+		name, def, _ := strings.Cut(ref[2:len(ref)-1], "|")
+		if def = strings.TrimSpace(def); strings.HasPrefix(def, "?") {
+			def = ""
+		}
+		return or(s.env[strings.TrimSpace(name)], def)
+	})
 }
 
 // path is get for a path: relative ones are below the data directory.
@@ -343,12 +363,6 @@ func (s *server) externals(r *result) {
 	}
 	if issuer := s.env["OC_OIDC_ISSUER"]; issuer != "" && !sameHost(issuer, s.env["OC_URL"]) {
 		r.notProtected = append(r.notProtected, "identity provider "+issuer)
-	}
-	if r.layout.Driver == opencloud.DecomposedS3 {
-		bucket := s.get(setting{"STORAGE_USERS_DECOMPOSEDS3_BUCKET", "storage-users", "drivers.decomposeds3.bucket", "?"})
-		endpoint := s.get(setting{"STORAGE_USERS_DECOMPOSEDS3_ENDPOINT", "storage-users", "drivers.decomposeds3.endpoint", "?"})
-		r.notProtected = append(r.notProtected, fmt.Sprintf("S3 bucket %s at %s: the contents of all files", bucket, endpoint))
-		s.note("the storage driver is decomposeds3: the contents of files lie in the bucket %s at %s", bucket, endpoint)
 	}
 }
 

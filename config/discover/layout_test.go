@@ -108,6 +108,47 @@ func TestResolve(t *testing.T) {
 		{"idm not among those run", env{"OC_RUN_SERVICES": "proxy,graph"}, nil, nil, func(t *testing.T, _ string, _ *server, r *result) {
 			equal(t, "idm", r.ready.IDM, "")
 		}},
+		{
+			"bucket by environment",
+			env{
+				"STORAGE_USERS_DRIVER": "decomposeds3", "STORAGE_USERS_DECOMPOSEDS3_ENDPOINT": "HTTPS://key:s3cret@s3.example.com:8443/path?x=s3cret",
+				"STORAGE_USERS_DECOMPOSEDS3_BUCKET": "oc", "STORAGE_USERS_DECOMPOSEDS3_REGION": "eu-1",
+				"STORAGE_USERS_DECOMPOSEDS3_ACCESS_KEY": "id", "STORAGE_USERS_DECOMPOSEDS3_SECRET_KEY": "s3cret",
+			},
+			nil, nil,
+			func(t *testing.T, _ string, s *server, r *result) {
+				equal(t, "bucket", r.bucket, config.Bucket{Endpoint: "https://s3.example.com:8443", Region: "eu-1", Name: "oc"})
+				equalList(t, "notes", s.notes)
+				access, secret := s.keys()
+				equal(t, "keys", access+" "+secret, "id s3cret")
+			},
+		},
+		{
+			"bucket by files, which refer to the environment",
+			env{"STORAGE_USERS_DRIVER": "decomposeds3", "S3_SECRET": "s3cret"},
+			map[string]string{
+				"opencloud":     "storage_users: {drivers: {decomposeds3: {endpoint: 'http://minio:9000', bucket: main, secret_key: '${S3_SECRET}', access_key: '${S3_ID | me}'}}}\n",
+				"storage-users": "drivers: {decomposeds3: {bucket: '${S3_BUCKET|?set it}${S3_NAME | file}'}}\n",
+			},
+			nil,
+			func(t *testing.T, _ string, s *server, r *result) {
+				equal(t, "bucket", r.bucket, config.Bucket{Endpoint: "http://minio:9000", Region: "default", Name: "file"})
+				access, secret := s.keys()
+				equal(t, "keys", access+" "+secret, "me s3cret")
+			},
+		},
+		{
+			"a bucket's name only",
+			env{"STORAGE_USERS_DRIVER": "s3ng", "STORAGE_USERS_DECOMPOSEDS3_BUCKET": "oc", "STORAGE_USERS_DECOMPOSEDS3_ENDPOINT": "minio:9000"},
+			nil, nil,
+			func(t *testing.T, _ string, s *server, r *result) {
+				equal(t, "bucket", r.bucket, config.Bucket{Region: "default"})
+				equal(t, "note", len(s.notes) == 1 && strings.Contains(s.notes[0], "set endpoint and name in [bucket]"), true)
+			},
+		},
+		{"no bucket", env{"STORAGE_USERS_DRIVER": "posix", "STORAGE_USERS_DECOMPOSEDS3_BUCKET": "oc"}, nil, nil, func(t *testing.T, _ string, _ *server, r *result) {
+			equal(t, "bucket", r.bucket, config.Bucket{})
+		}},
 		{"own identity provider", env{"OC_URL": "https://a", "OC_OIDC_ISSUER": "https://a"}, nil, nil, func(t *testing.T, _ string, _ *server, r *result) {
 			equalList(t, "not protected", r.notProtected)
 		}},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/paths"
 )
@@ -69,6 +70,23 @@ func TestSystemdStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	equalList(t, "drift", Drift(c, again.Config))
+}
+
+// TestSystemdBucket: a stopped unit's bucket and keys are those of its environment file.
+func TestSystemdBucket(t *testing.T) {
+	dir := unitDir(t, os.Args[0], "0")
+	write(t, dir+"/opencloud.env", "OC_CONFIG_DIR="+dir+"/etc\nOC_BASE_DATA_PATH="+dir+"/data\nSTORAGE_USERS_DRIVER=decomposeds3\n"+
+		"STORAGE_USERS_DECOMPOSEDS3_ENDPOINT=https://s3.example.com/\nSTORAGE_USERS_DECOMPOSEDS3_BUCKET=oc\n"+
+		"STORAGE_USERS_DECOMPOSEDS3_ACCESS_KEY=id\nSTORAGE_USERS_DECOMPOSEDS3_SECRET_KEY='s3 cret'\n")
+	f, err := Systemd(context.Background(), "opencloud")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "bucket", f.Config.Bucket, config.Bucket{Endpoint: "https://s3.example.com", Region: "default", Name: "oc"})
+	keys(t, f.Config, "id", "s3 cret")
+	if got, err := Reach(context.Background(), f.Config); err != nil || got != "https://s3.example.com" {
+		t.Error(got, err)
+	}
 }
 
 // TestSystemdRunning: what the process has in its environment counts, not what the

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/repo"
 )
 
@@ -33,6 +34,10 @@ func (p *Plan) Do(ctx context.Context) (*Result, error) {
 	c := p.Config
 	if err := c.Validate(); err != nil {
 		return nil, err
+	}
+	if c.Layout.Driver == opencloud.DecomposedS3 && c.Pool.Location == "" {
+		return nil, fail.Usagef("choose a place with --pool LOCATION: a directory, s3:https://host/bucket/prefix, sftp:user@host:/path or rclone:REMOTE:path",
+			"pool.location: is missing: the objects of the bucket go beside a local repository, and this one is at %s", repo.WithoutPassword(c.Repository.Location))
 	}
 	res := &Result{Config: c.Path, PasswordFile: c.Repository.PasswordFile, PasswordCreated: p.NewPassword}
 	for _, dir := range []string{filepath.Dir(c.Path), filepath.Dir(or(c.Repository.PasswordFile, c.Path))} {

@@ -7,12 +7,14 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/config/discover"
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/paths"
 )
 
@@ -30,6 +32,9 @@ type Options struct {
 	PasswordFile string // empty: beside Output
 	EnvFile      string
 	Restic       string
+	// Pool is where the bucket of the driver decomposeds3 is backed up to; empty: beside
+	// a local repository.
+	Pool string
 
 	// At most one of these says which instance is meant; without any it is looked for.
 	Compose   *discover.ComposeOptions
@@ -77,8 +82,21 @@ func Make(ctx context.Context, o Options) (*Plan, error) {
 	c := p.Found.Config
 	if old != nil {
 		keep(c, old)
+		if c.Layout.Driver == opencloud.DecomposedS3 && !keepBucket(c, old) {
+			p.Found.Notes = append(p.Found.Notes, "the bucket is at another endpoint than before: bucket.reach was not taken over")
+		}
 	}
 	o.apply(c, output)
+	if c.Layout.Driver == opencloud.DecomposedS3 {
+		if err := o.applyPool(c); err != nil {
+			return nil, err
+		}
+		if c.Bucket.Endpoint != "" && c.Bucket.Reach == "" {
+			c.Bucket.Reach = discover.Published(ctx, c)
+		}
+	} else if o.Pool != "" {
+		p.Found.Notes = append(p.Found.Notes, fmt.Sprintf("there is no need of a pool: the storage driver %s keeps the blobs in directories", c.Layout.Driver))
+	}
 	c.SetDefaults()
 	p.Config = c
 	p.NewPassword = c.Repository.PasswordFile != "" && !paths.Exists(c.Repository.PasswordFile)
@@ -120,6 +138,11 @@ func (o Options) find(ctx context.Context, old *config.Config) (*discover.Found,
 	if f == nil && err == nil {
 		// Nobody can be asked: where it lies is what the admin has said.
 		c := *old
+		if c.Layout.Driver == opencloud.DecomposedS3 {
+			c.Bucket = discover.Bucket(old)
+			// So it was written when there were no pools.
+			c.NotProtected = slices.DeleteFunc(slices.Clone(c.NotProtected), func(s string) bool { return strings.HasPrefix(s, "S3 bucket ") })
+		}
 		f = &discover.Found{Config: &c}
 	}
 	return f, err
@@ -140,6 +163,42 @@ func keep(c, old *config.Config) {
 	c.Ready.TokenFile, c.Ready.User, c.Ready.PasswordFile = r.TokenFile, r.User, r.PasswordFile
 	c.Ready.Off, c.Ready.Timeout = r.Off, r.Timeout
 }
+
+// keepBucket takes over what an admin has chosen about the bucket, and the bucket
+// itself where it was not found. It returns false when it dropped the way to the
+// bucket, which is another one now.
+func keepBucket(c, old *config.Config) bool {
+	found := c.Bucket
+	c.Bucket, c.Pool = old.Bucket, old.Pool
+	if found.Endpoint == "" {
+		return true
+	}
+	c.Bucket.Endpoint, c.Bucket.Region, c.Bucket.Name = found.Endpoint, found.Region, found.Name
+	if old.Bucket.Reach == "" || found.Endpoint == old.Bucket.Endpoint {
+		return true
+	}
+	c.Bucket.Reach = ""
+	return false
+}
+
+// applyPool decides where the pool is.
+func (o Options) applyPool(c *config.Config) error {
+	repository, local := config.LocalPath(c.Repository.Location)
+	switch {
+	case o.Pool != "":
+		if !address.MatchString(o.Pool) {
+			o.Pool = paths.Absolute(o.Pool)
+		}
+		c.Pool.Location = o.Pool
+		return config.CheckPool(o.Pool)
+	case c.Pool.Location == "" && local && repository != "":
+		c.Pool.Location = filepath.Clean(repository) + "-pool"
+	}
+	return nil
+}
+
+// address is a place that is named otherwise than by a path.
+var address = regexp.MustCompile(`^[A-Za-z0-9+.-]+:`)
 
 // apply puts what was given on the command line into the configuration.
 func (o Options) apply(c *config.Config, output string) {

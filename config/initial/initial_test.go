@@ -18,7 +18,7 @@ import (
 // instance makes the directories of an instance and returns how it is named to Make.
 func instance(t *testing.T) (dir string, o Options) {
 	t.Helper()
-	for _, v := range []string{"CREDENTIALS_DIRECTORY", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD", "RESTIC_PASSWORD_COMMAND", "OCBACKUP_PASSWORD_FILE", "OCBACKUP_REPOSITORY", "OCBACKUP_STATE_DIR", "OCBACKUP_NAME"} {
+	for _, v := range []string{"CREDENTIALS_DIRECTORY", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD", "RESTIC_PASSWORD_COMMAND", "OCBACKUP_PASSWORD_FILE", "OCBACKUP_REPOSITORY", "OCBACKUP_STATE_DIR", "OCBACKUP_NAME", "OCBACKUP_POOL"} {
 		t.Setenv(v, "")
 	}
 	dir = t.TempDir()
