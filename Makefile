@@ -23,6 +23,7 @@ build: ## bin/ocbackup
 
 tools: ## install what the scenarios need into .tools/ (root: Docker, systemd-nspawn)
 	@tools/restic.sh
+	@tools/versitygw.sh
 	@tools/docker.sh
 	@tools/nspawn.sh
 
@@ -47,6 +48,7 @@ $(TOOLS)/bin/golangci-lint: tools/go.mod tools/go.sum
 
 bench: build ## time, memory and downtime against plain restic
 	@tools/restic.sh
+	@tools/versitygw.sh
 	$(GO) test -tags integration,bench -run '^$$' -bench . -benchtime 1x -timeout 60m ./integration/...
 
 install: build ## bin/ocbackup to $(DESTDIR)$(PREFIX)/bin

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,7 @@ func TestRestic(t *testing.T) {
 func TestFixture(t *testing.T) {
 	for name, want := range map[string]int{
 		"opencloud-posix": 320, "opencloud-4.0-posix": 482, "opencloud-decomposed": 0, "opencloud-4.0-decomposed": 0,
+		"opencloud-decomposeds3": 0, "opencloud-4.0-decomposeds3": 0,
 	} {
 		t.Run(name, func(t *testing.T) {
 			tree := Fixture(t, name)
@@ -69,15 +71,23 @@ func TestStandinWriter(t *testing.T) {
 		{"recorded posix", "opencloud-4.0-posix", "posix"},
 		{"recorded decomposed", "opencloud-4.0-decomposed", "decomposed"},
 		{"recorded early posix", "opencloud-posix", "posix"},
+		{"fresh decomposeds3", "", "decomposeds3"},
+		{"recorded decomposeds3", "opencloud-4.0-decomposeds3", "decomposeds3"},
+		{"recorded early decomposeds3", "opencloud-decomposeds3", "decomposeds3"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
 			env := StandinEnv(t, dir, tc.driver)
+			var tree Tree
 			run := func(args ...string) Result { return Exec(t.Context(), env, Standin(t), args...) }
 			if tc.fixture == "" {
 				must(t, run("init"))
 			} else {
-				ExtractFixture(t, tc.fixture, dir)
+				tree = ExtractFixture(t, tc.fixture, dir)
+			}
+			if tc.driver == "decomposeds3" {
+				_, bucket := ServerBucket(t, tree)
+				env = append(env, bucket...)
 			}
 			server := StartStandin(t, env)
 
@@ -224,6 +234,24 @@ func TestDocker(t *testing.T) {
 	h.Docker(t, "rm", "-v", id)
 }
 
+// A container reaches the bucket by a name that only containers know.
+func TestDockerBucket(t *testing.T) {
+	h := Docker(t)
+	s, _ := ServerBucket(t, Tree{})
+	port := h.Expose(t, s.Endpoint)
+	args := []string{"run", "-d", "--add-host", "minio:host-gateway", "--entrypoint", "/bin/sh", "-e", "STORAGE_USERS_DRIVER=decomposeds3"}
+	for _, e := range s.OpenCloudEnv(BucketName, "http://minio:"+port) {
+		args = append(args, "-e", e)
+	}
+	id := h.Docker(t, append(args, h.Image(t, "4.0.0"), "-c", "opencloud init || true; opencloud server")...)
+	defer h.Docker(t, "rm", "-fv", id)
+	Eventually(t, 20*time.Second, "uploads", func() bool { return len(s.List(t, BucketName)) > 8 })
+	h.Docker(t, "stop", "-t", "30", id)
+	if got := h.Docker(t, "inspect", "-f", "{{.State.ExitCode}}", id); got != "0" {
+		t.Errorf("exit code %s after docker stop", got)
+	}
+}
+
 func TestCompose(t *testing.T) {
 	h := Docker(t)
 	dir := t.TempDir()
@@ -268,6 +296,11 @@ func TestNspawn(t *testing.T) {
 	m := Nspawn(t)
 	if got := m.Must(t, "systemctl", "is-system-running"); got != "running" {
 		t.Errorf("the machine is %s: %s", got, m.Run(t, "systemctl", "--failed").Stdout)
+	}
+	s := S3Server(t)
+	m.Expose(t, s.Endpoint)
+	if r := Exec(t.Context(), nil, "nsenter", "-t", strconv.Itoa(m.leader), "-n", "curl", "-s", s.Endpoint+"/none"); !strings.Contains(r.Stdout, "<Code>NoSuchBucket</Code>") {
+		t.Errorf("the S3 server is not known to the machine: %+v", r)
 	}
 	m.OpenCloud(t, "opencloud-4.0-posix")
 	m.Must(t, "systemctl", "stop", "opencloud.service")

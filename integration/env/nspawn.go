@@ -255,12 +255,13 @@ func (m *Machine) ReadFile(t testing.TB, path string) string {
 // OpenCloud installs the stand-in as opencloud.service, with its environment in
 // /etc/opencloud.env and its data in /var/lib/opencloud, on a recorded tree or,
 // with fixture "", on a fresh one; enables it, starts it and waits until it is
-// ready. More environment lines can be given.
+// ready. More environment lines can be given: the driver decomposeds3 needs those of a
+// ServerBucket, which Expose makes known to the machine.
 func (m *Machine) OpenCloud(t testing.TB, fixture string, env ...string) {
 	t.Helper()
 	driver := "posix"
-	if strings.Contains(fixture, "decomposed") {
-		driver = "decomposed"
+	if i := strings.LastIndexByte(fixture, '-'); i >= 0 {
+		driver = fixture[i+1:]
 	}
 	lines := append([]string{
 		"OC_CONFIG_DIR=/etc/opencloud", "OC_BASE_DATA_PATH=/var/lib/opencloud",

@@ -42,10 +42,10 @@ func ServerProgram(t testing.TB) string {
 
 // recordedOffsets are how far the ports of the servers were shifted whose trees
 // are recorded ("META off" in expected.tsv): the public URL is part of the data.
-var recordedOffsets = map[string]int{"opencloud-4.0-posix": 6000, "opencloud-4.0-decomposed": 7000}
+var recordedOffsets = map[string]int{"opencloud-4.0-posix": 6000, "opencloud-4.0-decomposed": 7000, "opencloud-4.0-decomposeds3": 8000}
 
 // ServerEnv is the environment of ServerProgram, with dir/config, dir/data and ports of
-// its own. fixture is the recorded tree that it is to serve, "" for none.
+// its own. The driver decomposeds3 needs that of a ServerBucket beside it. fixture is the recorded tree that it is to serve, "" for none.
 func ServerEnv(t testing.TB, dir, driver, fixture string) []string {
 	t.Helper()
 	bin := RealServer(t)
@@ -81,7 +81,7 @@ var offsets struct {
 // the recorded trees and those that are given to clients.
 func freeOffset(t testing.TB) int {
 	t.Helper()
-	const first, step, count = 8000, 300, 48
+	const first, step, count = 8300, 300, 47
 	offsets.Lock()
 	defer offsets.Unlock()
 	for range count {

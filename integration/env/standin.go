@@ -75,18 +75,19 @@ func Standin(t testing.TB) string {
 	return path
 }
 
-// Tree is an instance's config and data directory.
-type Tree struct{ Config, Data string }
+// Tree is an instance's config and data directory. Bucket has the objects of a
+// decomposeds3 instance as files, whose paths are the keys; "" for other drivers.
+type Tree struct{ Config, Data, Bucket string }
 
 // Fixture extracts a recorded tree into a temporary directory: "opencloud-posix",
-// "opencloud-4.0-posix", "opencloud-decomposed" or "opencloud-4.0-decomposed".
+// "opencloud-decomposed", "opencloud-decomposeds3", or one of them as "opencloud-4.0-".
 func Fixture(t testing.TB, name string) Tree {
 	t.Helper()
 	return ExtractFixture(t, name, t.TempDir())
 }
 
 // ExtractFixture extracts a recorded tree into dir: dir/config, dir/data and
-// dir/expected.tsv, with owners, modes, times and extended attributes.
+// dir/expected.tsv, and the dir/bucket of a decomposeds3 one, with owners, modes, times and extended attributes.
 func ExtractFixture(t testing.TB, name, dir string) Tree {
 	t.Helper()
 	f, err := os.Open(filepath.Join(Root(), "integration/testdata", name+".tar.gz"))
@@ -101,7 +102,11 @@ func ExtractFixture(t testing.TB, name, dir string) Tree {
 	if err := extract(tar.NewReader(z), dir); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
-	return Tree{Config: filepath.Join(dir, "config"), Data: filepath.Join(dir, "data")}
+	tree := Tree{Config: filepath.Join(dir, "config"), Data: filepath.Join(dir, "data")}
+	if strings.HasSuffix(name, "-decomposeds3") {
+		tree.Bucket = filepath.Join(dir, "bucket")
+	}
+	return tree
 }
 
 func extract(r *tar.Reader, dir string) error {
@@ -207,12 +212,26 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// Server is a stand-in that runs on this machine.
+// Server is a server that runs on this machine.
 type Server struct{ daemon *daemon }
 
 // StartStandin starts the stand-in with the given environment, which has to
 // name STANDIN_EVENTS, and waits until it is ready. It dies with the test.
 func StartStandin(t testing.TB, env []string) *Server {
+	t.Helper()
+	return startServer(t, Standin(t), env, 20*time.Second)
+}
+
+// StartServer starts ServerProgram in the same way.
+func StartServer(t testing.TB, env []string) *Server {
+	t.Helper()
+	if RealServer(t) == "" {
+		return StartStandin(t, env)
+	}
+	return startServer(t, ServerProgram(t), env, 3*time.Minute) // it is filled when it starts first
+}
+
+func startServer(t testing.TB, program string, env []string, patience time.Duration) *Server {
 	t.Helper()
 	var events string
 	for _, e := range env {
@@ -222,7 +241,7 @@ func StartStandin(t testing.TB, env []string) *Server {
 	}
 	before := strings.Count(readString(events), " ready ")
 	var out bytes.Buffer
-	cmd := exec.Command(Standin(t), "server")
+	cmd := exec.Command(program, "server")
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = &out
 	d, err := startDaemon(cmd, unix.SIGKILL, 0)
@@ -231,10 +250,10 @@ func StartStandin(t testing.TB, env []string) *Server {
 	}
 	s := &Server{daemon: d}
 	t.Cleanup(func() { d.stop(unix.SIGKILL, 0) })
-	Eventually(t, 20*time.Second, "the stand-in is ready", func() bool {
+	Eventually(t, patience, "the server is ready", func() bool {
 		select {
 		case <-d.done:
-			t.Fatalf("the stand-in ended: %s", out.String())
+			t.Fatalf("the server ended: %s", out.String())
 		default:
 		}
 		return strings.Count(readString(events), " ready ") > before
@@ -242,12 +261,12 @@ func StartStandin(t testing.TB, env []string) *Server {
 	return s
 }
 
-// Stop stops the stand-in in order.
+// Stop stops the server in order.
 func (s *Server) Stop(t testing.TB) {
 	t.Helper()
 	s.daemon.stop(unix.SIGTERM, 30*time.Second)
 	if code := s.daemon.cmd.ProcessState.ExitCode(); code != 0 {
-		t.Fatalf("the stand-in ended with exit code %d", code)
+		t.Fatalf("the server ended with exit code %d", code)
 	}
 }
 

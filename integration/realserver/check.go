@@ -13,6 +13,8 @@ import (
 
 	"github.com/pkg/xattr"
 	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/ocbackup/ocbackup/integration/objects"
 )
 
 // checker checks a tree without a server: that every file has the content which its
@@ -25,14 +27,19 @@ type checker struct {
 	lost  []string // without metadata
 }
 
-func (i *instance) check() error {
+// check checks the tree, and with the driver decomposeds3 that the bucket has what
+// belongs to it.
+func (i *instance) check(bucket objects.Store) error {
 	k := &checker{users: filepath.Join(i.data, "storage/users"), slots: map[int]uint64{}}
-	if i.driver == "posix" {
+	switch i.driver {
+	case "posix":
 		k.posix()
-	} else {
-		k.decomposed(k.users)
+	case "decomposeds3":
+		k.decomposed(k.users, bucket)
+	default:
+		k.decomposed(k.users, nil)
 	}
-	k.decomposed(filepath.Join(i.data, "storage/metadata"))
+	k.decomposed(filepath.Join(i.data, "storage/metadata"), nil)
 	k.order()
 	for _, text := range append(k.lost, k.bad...) {
 		fmt.Println(text)
@@ -48,6 +55,9 @@ func (i *instance) check() error {
 	fmt.Printf("%d files consistent\n", k.files)
 	return nil
 }
+
+// files has files by their paths.
+const files = objects.Dir("/")
 
 func (k *checker) broken(path, format string, a ...any) {
 	k.bad = append(k.bad, path+": "+fmt.Sprintf(format, a...))
@@ -68,8 +78,8 @@ func (k *checker) order() {
 }
 
 // content checks a file against its metadata; current are those that are neither
-// old versions nor in the trash.
-func (k *checker) content(path string, a map[string][]byte, current bool) {
+// old versions nor in the trash. path is what it is called where store has it.
+func (k *checker) content(store objects.Store, path string, a map[string][]byte, current bool) {
 	if upload, ok := strings.CutPrefix(string(a["user.oc.nodestatus"]), "processing:"); ok {
 		// Not processed yet, as after a kill: the server goes on with it.
 		if _, err := os.Stat(filepath.Join(k.users, "uploads", upload+".info")); err != nil {
@@ -78,7 +88,7 @@ func (k *checker) content(path string, a map[string][]byte, current bool) {
 		return
 	}
 	size := string(a["user.oc.blobsize"])
-	content, err := os.ReadFile(path)
+	content, err := store.Get(path)
 	if errors.Is(err, fs.ErrNotExist) && size == "0" {
 		err = nil // an empty file of the decomposed driver has no blob
 	}
@@ -101,8 +111,8 @@ func (k *checker) content(path string, a map[string][]byte, current bool) {
 }
 
 // decomposed checks the spaces of a decomposed tree: metadata is MessagePack beside
-// the node, content a blob.
-func (k *checker) decomposed(root string) {
+// the node, content a blob: of the space, or in a bucket.
+func (k *checker) decomposed(root string, bucket objects.Store) {
 	roots, _ := filepath.Glob(filepath.Join(root, "spaces/*/*"))
 	if len(roots) == 0 {
 		k.broken(root, "no spaces")
@@ -126,7 +136,12 @@ func (k *checker) decomposed(root string) {
 			if err != nil {
 				k.broken(path, "%v", err)
 			} else if id := string(a["user.oc.blobid"]); id != "" {
-				k.content(filepath.Join(space, "blobs", pathify(id)), a, !strings.Contains(d.Name(), ".REV.") && !strings.Contains(d.Name(), ".T."))
+				current := !strings.Contains(d.Name(), ".REV.") && !strings.Contains(d.Name(), ".T.")
+				if bucket != nil {
+					k.content(bucket, objects.Key(filepath.Base(filepath.Dir(space))+filepath.Base(space), id), a, current)
+				} else {
+					k.content(files, filepath.Join(space, "blobs", pathify(id)), a, current)
+				}
 			}
 			return nil
 		})
@@ -165,7 +180,7 @@ func (k *checker) posix() {
 				}
 			}
 			if d.Type().IsRegular() {
-				k.content(path, a, !revision && !strings.Contains(path, "/.Trash/"))
+				k.content(files, path, a, !revision && !strings.Contains(path, "/.Trash/"))
 			}
 			return nil
 		})

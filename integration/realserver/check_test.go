@@ -9,6 +9,7 @@ import (
 	"github.com/pkg/xattr"
 
 	"github.com/ocbackup/ocbackup/integration/env"
+	"github.com/ocbackup/ocbackup/integration/objects"
 )
 
 func TestMain(m *testing.M) { os.Exit(env.Main(m)) }
@@ -33,13 +34,19 @@ func TestCheck(t *testing.T) {
 			{"users/spaces/*/*/blobs/*/*/*/*/*", func(p string) error { return os.WriteFile(p, nil, 0o600) }, "1 inconsistencies"},
 			{"users/spaces/*/*/nodes/*/*/*/*/*.mpk", os.Remove, "1 nodes lost"},
 		},
+		"decomposeds3": {
+			{"../../bucket/*/*/*/*/*/*", os.Remove, "1 inconsistencies"},
+			{"../../bucket/*/*/*/*/*/*", func(p string) error { return os.Truncate(p, 1) }, "2 inconsistencies"},
+			{"metadata/spaces/*/*/blobs/*/*/*/*/*", os.Remove, "3 inconsistencies"},
+			{"users/spaces/*/*/nodes/*/*/*/*/*.mpk", os.Remove, "1 nodes lost"},
+		},
 	} {
 		t.Run(driver, func(t *testing.T) {
 			tree := env.Fixture(t, "opencloud-4.0-"+driver)
 			i := &instance{data: tree.Data, driver: driver}
 			wants := func(want string) {
 				t.Helper()
-				if err := i.check(); err == nil || !strings.Contains(err.Error(), want) {
+				if err := i.check(objects.Dir(tree.Bucket)); err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("%v, want %s", err, want)
 				}
 			}

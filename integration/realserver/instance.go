@@ -20,7 +20,7 @@ type instance struct {
 	binary string // OPENCLOUD_BIN
 	config string // OC_CONFIG_DIR
 	data   string // OC_BASE_DATA_PATH
-	driver string // STORAGE_USERS_DRIVER: posix or decomposed
+	driver string // STORAGE_USERS_DRIVER; decomposeds3 needs the variables of its bucket, too
 	events string // STANDIN_EVENTS
 	offset int    // of every port
 }

@@ -13,12 +13,15 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/ocbackup/ocbackup/integration/objects"
 )
 
 const usage = `usage: realserver COMMAND
   init      write a configuration; the admin's password is "admin"
   server    serve until SIGTERM
-  check     is the tree consistent? 0 yes, 1 no, 3 attributes lost (no server needed)
+  check [DIR]  is the tree consistent? 0 yes, 1 no, 3 attributes lost (no server needed)
+               DIR has the bucket's objects as files, instead of the S3 server
   indexed   print the ids of the spaces in which the running server's search finds something
   verify    does the running server serve all that it was filled with (expected.tsv)?
 anything else is a command of the server itself`
@@ -57,11 +60,14 @@ func run(args []string) error {
 	case "server":
 		return i.serve()
 	case "check":
-		return i.check()
+		return i.check(objects.FromEnv())
 	case "indexed":
 		return i.printIndexed()
 	case "verify":
 		return i.verify()
+	}
+	if len(args) == 2 && args[0] == "check" {
+		return i.check(objects.Dir(args[1]))
 	}
 	return i.exec(args...)
 }

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/ocbackup/ocbackup/integration/objects"
 )
 
 const usage = `usage: standin COMMAND
@@ -19,7 +21,8 @@ const usage = `usage: standin COMMAND
   server                                 serve until SIGTERM
   version [--skip-services]              print the version
   search index --space ID|--all-spaces   index spaces of the running server
-  check                                  are the written pairs consistent? 0 yes, 1 no, 3 xattrs lost
+  check [DIR]                            are the written pairs consistent? 0 yes, 1 no, 3 xattrs lost
+                                         DIR has the bucket's objects as files, instead of the S3 server
   indexed                                print the ids of the indexed spaces`
 
 // exitError is an error with an exit code of its own.
@@ -63,6 +66,10 @@ func run(args []string) error {
 	case "indexed":
 		return printIndexed(l)
 	}
+	if len(args) == 2 && args[0] == "check" && l.driver == "decomposeds3" {
+		l.blobs = objects.Dir(args[1])
+		return check(l)
+	}
 	if len(args) >= 3 && args[0] == "search" && args[1] == "index" {
 		return searchIndex(l, args[2:])
 	}
@@ -96,12 +103,13 @@ func shell(args []string) error {
 
 // layout is where the instance keeps what, by the same variables as the real server.
 type layout struct {
-	config    string // OC_CONFIG_DIR
-	data      string // OC_BASE_DATA_PATH
-	driver    string // STORAGE_USERS_DRIVER
-	users     string // storage root of the driver
-	idm       string // idm.boltdb
-	index     string // the bleve index directory
+	config    string        // OC_CONFIG_DIR
+	data      string        // OC_BASE_DATA_PATH
+	driver    string        // STORAGE_USERS_DRIVER
+	users     string        // storage root of the driver
+	blobs     objects.Store // contents of files: below users, or in a bucket
+	idm       string        // idm.boltdb
+	index     string        // the bleve index directory
 	proxyAddr string
 	ldapsAddr string
 	debugAddr string // the search service's
@@ -117,6 +125,10 @@ func layoutFromEnv() layout {
 		debugAddr: env("SEARCH_DEBUG_ADDR", "127.0.0.1:9224"),
 	}
 	l.users = env("STORAGE_USERS_"+strings.ToUpper(l.driver)+"_ROOT", filepath.Join(l.data, "storage/users"))
+	l.blobs = objects.Dir(l.users)
+	if l.driver == "decomposeds3" {
+		l.blobs = objects.FromEnv()
+	}
 	l.idm = env("IDM_DATABASE_PATH", filepath.Join(l.data, "idm/idm.boltdb"))
 	l.index = filepath.Join(env("SEARCH_ENGINE_BLEVE_DATA_PATH", filepath.Join(l.data, "search")), "bleve")
 	return l

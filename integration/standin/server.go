@@ -72,7 +72,7 @@ func serve(l layout) (err error) {
 	}
 	l.assimilate()
 	var w *writer
-	if l.driver != "decomposeds3" && env("STANDIN_WRITE", "1") != "0" {
+	if env("STANDIN_WRITE", "1") != "0" {
 		if w, err = newWriter(l); err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func serve(l layout) (err error) {
 	for {
 		select {
 		case <-tick:
-			if err := w.write(); err != nil {
+			if err := w.write(); err != nil && !errors.Is(err, errUpload) {
 				return err
 			}
 		case <-stop:

@@ -114,7 +114,7 @@ func replaceFile(path string, b []byte) error {
 
 // seedSpaces gives a fresh tree a personal and a project space.
 func (l layout) seedSpaces(admin string) error {
-	if len(l.spaces()) > 0 || l.driver == "decomposeds3" {
+	if len(l.spaces()) > 0 {
 		return nil
 	}
 	for _, kind := range []string{"personal", "project"} {

@@ -26,6 +26,7 @@ func (s *server) web() http.Handler {
 	drives := s.authenticated(func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]any{"value": s.drives()}) })
 	mux.HandleFunc("GET /graph/v1.0/me/drives", drives)
 	mux.HandleFunc("GET /graph/v1.0/drives", drives)
+	mux.HandleFunc("GET /remote.php/dav/spaces/{space}/{path...}", s.authenticated(s.download))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, on := quirk(s.l, "never-ready"); on {
 			http.Error(w, "told so", http.StatusServiceUnavailable)

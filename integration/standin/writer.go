@@ -62,7 +62,10 @@ func newWriter(l layout) (*writer, error) {
 		}
 	}
 	for range slots {
-		if err := w.write(); err != nil {
+		if err := w.write(); errors.Is(err, errUpload) {
+			fmt.Fprintln(os.Stderr, "standin:", err)
+			break
+		} else if err != nil {
 			return nil, err
 		}
 	}
@@ -126,9 +129,9 @@ func (w *writer) write() error {
 		if oldErr != nil {
 			r.node = uuid.NewString()
 		}
-		r.blob, _ = filepath.Rel(w.l.users, filepath.Join(w.l.spaceDir(w.space.id), "blobs", pathify(blobid)))
+		r.blob = w.l.blobKey(w.space.id, blobid)
 		node := w.node(r.node)
-		if err := replaceFile(filepath.Join(w.l.users, r.blob), content); err != nil {
+		if err := w.l.putBlob(r.blob, content); err != nil {
 			return err
 		}
 		if oldErr != nil {
@@ -139,6 +142,9 @@ func (w *writer) write() error {
 				return err
 			}
 		}
+		if err := w.keepVersion(node); err != nil {
+			return err
+		}
 		if err := w.l.writeAttrs(node, w.fileAttrs(r.node, name, blobid, content)); err != nil {
 			return err
 		}
@@ -146,8 +152,7 @@ func (w *writer) write() error {
 		if err := w.l.writeRecord(slot, r); err != nil || oldErr != nil {
 			return err
 		}
-		_ = os.Remove(filepath.Join(w.l.users, old.blob))
-		return nil
+		return w.purge(node, old.blob)
 	}
 
 	// In place, then the attributes: as the server does whose trees are recorded.
@@ -254,11 +259,14 @@ func check(l layout) error {
 			}
 		})
 	}
+	if l.driver == "decomposeds3" {
+		bad += l.checkBucket()
+	}
 	switch {
 	case lost > 0:
 		return &exitError{3, fmt.Sprintf("%d nodes lost their attributes", lost)}
 	case bad > 0:
-		return fmt.Errorf("%d of %d pairs are inconsistent", bad, pairs)
+		return fmt.Errorf("%d inconsistencies beside %d pairs", bad, pairs)
 	case pairs == 0:
 		return errors.New("no pairs here: the stand-in never ran on this tree")
 	}
@@ -267,7 +275,7 @@ func check(l layout) error {
 }
 
 func (l layout) checkRecord(r record) error {
-	content, err := os.ReadFile(filepath.Join(l.users, r.blob))
+	content, err := l.blobs.Get(r.blob)
 	if err != nil {
 		return err
 	}
