@@ -16,6 +16,7 @@ import (
 	"github.com/ocbackup/ocbackup/config/initial"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/guard"
+	"github.com/ocbackup/ocbackup/integration/env"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/index"
 )
@@ -36,19 +37,6 @@ esac`
 
 // scheduled is a systemctl that knows the units of "ocbackup schedule install".
 const scheduled = `echo "ocbackup-cloud-backup.timer enabled enabled"; echo "ocbackup-cloud-recover.service enabled enabled"`
-
-// realRestic finds a real restic: where tools/restic.sh puts it.
-func realRestic(t *testing.T) string {
-	t.Helper()
-	binary, err := filepath.Abs("../.tools/bin/restic")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(binary); err != nil {
-		t.Skip("restic is missing: tools/restic.sh installs it")
-	}
-	return binary
-}
 
 // newPatient makes a healthy instance. An empty restic is a fake one.
 func newPatient(t *testing.T, restic string) *patient {
@@ -117,7 +105,7 @@ func (p *patient) examine(t *testing.T) *Report {
 }
 
 func TestHealthy(t *testing.T) {
-	p := newPatient(t, realRestic(t))
+	p := newPatient(t, env.Restic(t, "0.18"))
 	r := p.examine(t)
 	for _, f := range r.Findings {
 		// A user that is not root, a repository beside the data, and no control.
@@ -241,7 +229,7 @@ func TestFindings(t *testing.T) {
 
 // TestRepository is about what a real restic says.
 func TestRepository(t *testing.T) {
-	restic := realRestic(t)
+	restic := env.Restic(t, "0.18")
 	p := newPatient(t, restic)
 	expect := func(what string) {
 		t.Helper()

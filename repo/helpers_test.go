@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ocbackup/ocbackup/integration/env"
 )
 
 // eachRestic runs a test with every restic that tools/restic.sh fetches.
@@ -16,14 +18,7 @@ func eachRestic(t *testing.T, f func(t *testing.T, binary string)) {
 	for _, v := range []string{"0.18", "0.19"} {
 		t.Run(v, func(t *testing.T) {
 			t.Parallel()
-			binary, err := filepath.Abs(filepath.Join("..", ".tools", "restic-"+v, "restic"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := os.Stat(binary); err != nil {
-				t.Skipf("restic %s is not there: run tools/restic.sh", v)
-			}
-			f(t, binary)
+			f(t, env.Restic(t, v))
 		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/integration/env"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
@@ -86,9 +87,8 @@ func unit(t *testing.T, o Options, suffix string) string {
 // TestSystemdAnalyze has systemd itself read the units: no warnings, and an
 // exposure that systemd calls OK (below 5.0).
 func TestSystemdAnalyze(t *testing.T) {
-	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		t.Skip("systemd-analyze is not installed")
-	}
+	_, err := exec.LookPath("systemd-analyze")
+	env.Need(t, err)
 	exposure := regexp.MustCompile(`Overall exposure level for .*: ([0-9.]+)`)
 	for name, o := range variants(t) {
 		t.Run(name, func(t *testing.T) {
@@ -239,9 +239,8 @@ func TestBadOptions(t *testing.T) {
 }
 
 func TestCheckCalendar(t *testing.T) {
-	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		t.Skip("systemd-analyze is not installed")
-	}
+	_, err := exec.LookPath("systemd-analyze")
+	env.Need(t, err)
 	for _, good := range []string{DefaultBackup, DefaultCheck, "Mon..Fri 03:00", "daily", Off} {
 		must(t, CheckCalendar(context.Background(), "backup", good))
 	}

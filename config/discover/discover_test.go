@@ -2,6 +2,7 @@ package discover
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/integration/env"
 )
 
 // fakes puts shell scripts of these names first in PATH.
@@ -77,7 +79,7 @@ func dockerCompose(t *testing.T) string {
 			return p
 		}
 	}
-	t.Skip("docker-compose v2 is missing: tools/docker.sh installs it")
+	env.Need(t, errors.New("docker-compose v2 is missing: tools/docker.sh installs it"))
 	return ""
 }
 

@@ -94,7 +94,7 @@ func TestSystemdBucket(t *testing.T) {
 func TestSystemdRunning(t *testing.T) {
 	sleep, err := exec.LookPath("sleep")
 	if err != nil {
-		t.Skip("sleep is missing")
+		t.Fatal("sleep is missing")
 	}
 	data := t.TempDir()
 	child := exec.Command(sleep, "1000")

@@ -10,6 +10,7 @@ import (
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/config/discover"
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/integration/env"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/paths"
@@ -28,22 +29,9 @@ func instance(t *testing.T) (dir string, o Options) {
 		}
 	}
 	return dir, Options{
-		Output: dir + "/etc/ocbackup.toml", Name: "cloud", StateDir: dir + "/state", Repository: dir + "/repository", Restic: restic(t),
+		Output: dir + "/etc/ocbackup.toml", Name: "cloud", StateDir: dir + "/state", Repository: dir + "/repository", Restic: env.Restic(t, "0.18"),
 		Paths: &discover.PathsOptions{ConfigDir: dir + "/config", DataDir: dir + "/data"},
 	}
-}
-
-// restic finds a real restic: where tools/restic.sh puts it.
-func restic(t *testing.T) string {
-	t.Helper()
-	p, err := filepath.Abs("../../.tools/bin/restic")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(p); err != nil {
-		t.Skip("restic is missing: tools/restic.sh installs it")
-	}
-	return p
 }
 
 func makePlan(t *testing.T, o Options) *Plan {

@@ -34,7 +34,7 @@ var sharedDocker = sync.OnceValues(startDocker)
 func Docker(t testing.TB) *DockerHost {
 	t.Helper()
 	h, err := sharedDocker()
-	need(t, err)
+	Need(t, err)
 	return h
 }
 

@@ -65,9 +65,9 @@ func Tools(elem ...string) string {
 	return filepath.Join(append([]string{dir}, elem...)...)
 }
 
-// need ends the test when part of the environment is missing: as skipped on a
+// Need ends the test when part of the environment is missing: as skipped on a
 // developer's machine, as failed in CI, where everything has to be there.
-func need(t testing.TB, err error) {
+func Need(t testing.TB, err error) {
 	t.Helper()
 	switch {
 	case err == nil:
@@ -83,7 +83,7 @@ func Restic(t testing.TB, version string) string {
 	t.Helper()
 	path := Tools("restic-"+version, "restic")
 	if _, err := os.Stat(path); err != nil {
-		need(t, fmt.Errorf("restic %s is missing: run tools/restic.sh: %w", version, err))
+		Need(t, fmt.Errorf("restic %s is missing: run tools/restic.sh: %w", version, err))
 	}
 	return path
 }

@@ -36,10 +36,10 @@ type Machine struct {
 func Nspawn(t testing.TB, binds ...string) *Machine {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		need(t, errors.New("systemd-nspawn needs root"))
+		Need(t, errors.New("systemd-nspawn needs root"))
 	}
 	if _, err := os.Stat(Tools("nspawn-root/etc/ocbackup-tests")); err != nil {
-		need(t, fmt.Errorf("the machine's root is missing: run tools/nspawn.sh: %w", err))
+		Need(t, fmt.Errorf("the machine's root is missing: run tools/nspawn.sh: %w", err))
 	}
 	dir, err := workDir("ocbackup-nspawn-")
 	if err != nil {
@@ -105,7 +105,7 @@ func (m *Machine) Boot(t testing.TB) {
 	if m.leader, err = waitNotified(notify, m.daemon.done, 2*time.Minute); err != nil {
 		m.Kill()
 		text, _ := os.ReadFile(log.Name())
-		need(t, fmt.Errorf("the machine does not boot: %w\n%s", err, text[max(0, len(text)-2000):]))
+		Need(t, fmt.Errorf("the machine does not boot: %w\n%s", err, text[max(0, len(text)-2000):]))
 	}
 }
 

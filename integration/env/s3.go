@@ -89,7 +89,7 @@ func gatewayProgram(t testing.TB) string {
 	t.Helper()
 	path := Tools("bin/versitygw")
 	if _, err := os.Stat(path); err != nil {
-		need(t, fmt.Errorf("versitygw is missing: run tools/versitygw.sh: %w", err))
+		Need(t, fmt.Errorf("versitygw is missing: run tools/versitygw.sh: %w", err))
 	}
 	return path
 }
