@@ -31,7 +31,10 @@ type Options struct {
 	// Components limits the run; empty: all. The result of a limited run is not a
 	// full set.
 	Components []opencloud.Component
-	Report     progress.Reporter
+	// AcceptEmptyBucket takes an S3 bucket without objects for what it is, although it
+	// had some at the last backup.
+	AcceptEmptyBucket bool
+	Report            progress.Reporter
 }
 
 // Result is what a run has done.
@@ -49,7 +52,9 @@ type Result struct {
 	Files      uint64                `json:"files"`
 	Bytes      uint64                `json:"bytes"`
 	Added      uint64                `json:"added"` // bytes in the repository, compressed
-	Search     index.Verdict         `json:"search"`
+	// Bucket is what the set holds of the S3 bucket, where the blobs lie in one.
+	Bucket *manifest.Bucket `json:"bucket,omitempty"`
+	Search index.Verdict    `json:"search"`
 	// NotProtected names what discovery saw and this set does not hold.
 	NotProtected []string `json:"not_protected,omitempty"`
 	// Warnings are things that went well enough, but that somebody should look at.
@@ -130,6 +135,8 @@ type run struct {
 	roots   []*root
 	last    *manifest.Manifest // of the newest committed set, nil when there is none
 	history history            // what the repository holds of this instance
+	newest  []manifest.Set     // the newest committed set, if any
+	mirror  *mirror            // nil: the blobs are in directories, or not wanted
 	notes   []string           // not protected
 
 	// hot
@@ -192,7 +199,7 @@ func (r *run) result() *Result {
 		Set: r.set, Instance: r.Config.Name, Full: r.full(), Components: r.components(),
 		OpenCloud: r.version, Driver: r.Config.Layout.Driver,
 		Started: r.started, Seconds: time.Since(r.started).Seconds(),
-		WasRunning: r.running(), Downtime: r.down, Search: r.verdict,
+		WasRunning: r.running(), Downtime: r.down, Bucket: r.bucketRecord(), Search: r.verdict,
 		NotProtected: r.notes, Warnings: r.warnings,
 	}
 	for _, s := range r.pushed {

@@ -60,8 +60,12 @@ func (r *run) cold(ctx context.Context, step progress.Step) (string, error) {
 	if err := g.Disarm(); err != nil {
 		r.warn("the guard process was gone before the end; OpenCloud is back all the same: " + err.Error())
 	}
-	return fmt.Sprintf("stopped %.1f s, stored %.1f s, ready again %.1f s, downtime %.1f s",
-		r.down.Stop, r.down.Store, r.down.Start+r.down.Ready, r.down.Total), fault.Point("cold.end")
+	bucket := ""
+	if r.mirror != nil {
+		bucket = fmt.Sprintf(" (bucket %.1f s, %s)", r.down.Bucket, newObjects(r.mirror.cold))
+	}
+	return fmt.Sprintf("stopped %.1f s, stored %.1f s%s, ready again %.1f s, downtime %.1f s",
+		r.down.Stop, r.down.Store, bucket, r.down.Start+r.down.Ready, r.down.Total), fault.Point("cold.end")
 }
 
 // arm writes down what is about to be stopped and starts the guard, which brings
@@ -138,10 +142,18 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 	g, gctx := errgroup.WithContext(storing)
 	watched := make(chan struct{})
 	go func() { defer close(watched); r.watch(gctx, callOff) }()
-	g.Go(func() error { return r.storeRoots(gctx, step) })
+	var stored time.Time
+	g.Go(func() error {
+		defer func() { stored = time.Now() }()
+		return r.storeRoots(gctx, step)
+	})
+	g.Go(func() error { return r.copyDelta(gctx, step) })
 	g.Go(func() error { return r.recount(gctx) })
 	r.judgeIndex(gctx)
 	err = g.Wait()
+	if m := r.mirror; m != nil && m.done.After(stored) {
+		r.down.BucketAlone = m.done.Sub(stored).Seconds()
+	}
 	callOff(nil)
 	<-watched
 	if cause := context.Cause(storing); errors.Is(cause, errStarted) {

@@ -29,13 +29,17 @@ func (r *run) commit(ctx context.Context, step progress.Step) (string, error) {
 	if _, err := manifest.Store(ctx, r.Repo, m, map[string][]byte{
 		"ocbackup.toml": config.Render(r.Config.WithoutSecrets()),
 		"RECOVERY.txt":  manifest.RecoveryText(m, r.Repo.Location()),
-	}); err != nil {
+	}, r.inventory()); err != nil {
 		return "", r.Repo.Failure(err, "commit set "+r.set)
 	}
 	r.committed = true
 	res := r.result()
-	return fmt.Sprintf("set %s, %s in %s files (%s new)", r.set,
-		humanize.IBytes(res.Bytes), humanize.Comma(int64(res.Files)), humanize.IBytes(res.Added)), fault.Point("commit.end")
+	summary := fmt.Sprintf("set %s, %s in %s files (%s new)", r.set,
+		humanize.IBytes(res.Bytes), humanize.Comma(int64(res.Files)), humanize.IBytes(res.Added))
+	if b := res.Bucket; b != nil {
+		summary += fmt.Sprintf(", %s in %s (%s new)", humanize.IBytes(b.Bytes), english.Plural(int(b.Objects), "object", ""), humanize.IBytes(b.NewBytes))
+	}
+	return summary, fault.Point("commit.end")
 }
 
 // manifest writes down what the run has stored, and how.
@@ -47,7 +51,7 @@ func (r *run) manifest() *manifest.Manifest {
 		Tool: r.Version, Restic: r.restic.String(), OpenCloud: r.version,
 		Layout: r.Config.Layout, Control: r.Config.Control,
 		Components: r.components(), Full: r.full(), Taken: "final pass",
-		Downtime: r.down, WasRunning: r.running(), Search: r.verdict, NotProtected: r.notes,
+		Downtime: r.down, WasRunning: r.running(), Bucket: r.bucketRecord(), Search: r.verdict, NotProtected: r.notes,
 	}
 	for _, x := range r.roots {
 		s, ok := r.pushed[x.Name]

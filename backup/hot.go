@@ -25,8 +25,8 @@ import (
 const seedTag = "seed"
 
 // hot does, while the instance runs, all that need not be done while it is away:
-// the caches are warmed, the server itself is stored, and, where the repository
-// has nothing to compare with yet, the data are stored once.
+// the caches are warmed, the server itself is stored, the bucket is copied, and,
+// where the repository has nothing to compare with yet, the data are stored once.
 func (r *run) hot(ctx context.Context, step progress.Step) (string, error) {
 	var did []string
 	files, err := r.count(ctx, step)
@@ -51,6 +51,12 @@ func (r *run) hot(ctx context.Context, step progress.Step) (string, error) {
 			return "", err
 		}
 		did = append(did, x.Name+" seeded")
+	}
+	// Last, so that little is left for the cold window.
+	if s, err := r.copyBucket(ctx, step); err != nil {
+		return "", err
+	} else if s != "" {
+		did = append(did, s)
 	}
 	return strings.Join(did, ", "), nil
 }

@@ -17,9 +17,17 @@ type Plan struct {
 	Full       bool                  `json:"full"`
 	Components []opencloud.Component `json:"components"`
 	Roots      []PlannedRoot         `json:"roots"`
+	Bucket     *PlannedBucket        `json:"bucket,omitempty"`
 	// NotProtected names what discovery saw and the set would not hold.
 	NotProtected []string `json:"not_protected,omitempty"`
 	Warnings     []string `json:"warnings,omitempty"`
+}
+
+// PlannedBucket is the S3 bucket that a run would copy.
+type PlannedBucket struct {
+	Source string `json:"source"`
+	Pool   string `json:"pool"`
+	New    bool   `json:"new"` // the pool would be made
 }
 
 // PlannedRoot is a root that a run would store.
@@ -45,6 +53,9 @@ func DryRun(ctx context.Context, o Options) (*Plan, error) {
 		Instance: r.Config.Name, Driver: r.Config.Layout.Driver, Control: r.ctl.String(), State: string(r.before.State),
 		Repository: r.Repo.Location(), Sets: len(r.history.sets), Full: r.full(), Components: r.components(),
 		NotProtected: r.notes, Warnings: r.warnings,
+	}
+	if m := r.mirror; m != nil {
+		p.Bucket = &PlannedBucket{Source: m.source.String(), Pool: m.pool.Location(), New: m.info.New}
 	}
 	for _, x := range r.roots {
 		when := "cold"

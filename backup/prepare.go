@@ -71,6 +71,9 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 	if err := r.findRoots(); err != nil {
 		return "", err
 	}
+	if err := r.findBucket(ctx, step); err != nil {
+		return "", err
+	}
 	if err := r.checkState(ctx, step); err != nil {
 		return "", err
 	}
@@ -132,7 +135,7 @@ func (r *run) lookBack(ctx context.Context) error {
 		case err != nil: // it only spares storing an image again
 			r.warn("the newest manifest could not be read: " + err.Error())
 		case len(sets) > 0 && sets[0].Manifest != nil:
-			r.last = sets[0].Manifest
+			r.last, r.newest = sets[0].Manifest, sets
 		}
 	}
 	return nil
@@ -194,10 +197,6 @@ func (r *run) checkDrift(ctx context.Context) error {
 // findRoots makes the list of what is to be stored, and looks at each.
 func (r *run) findRoots() error {
 	l := r.Config.Layout
-	if l.Driver == opencloud.DecomposedS3 && r.wants(opencloud.Blobs) {
-		return fail.New(fail.Usage, "storage driver decomposeds3: the blobs lie in an S3 bucket, which this version does not back up",
-			"back up the rest with --component config,system,metadata,search,binary; it is not a full set")
-	}
 	for _, x := range l.Roots() {
 		r.add(&root{Root: x})
 	}
@@ -207,7 +206,7 @@ func (r *run) findRoots() error {
 			command: e.Command,
 		})
 	}
-	if len(r.roots) == 0 {
+	if len(r.roots) == 0 && !r.wantsBucket() {
 		return fail.Usagef("see --component in \"ocbackup backup --help\"", "nothing to back up: no root of the instance belongs to the chosen components")
 	}
 	var missing []string
@@ -291,7 +290,7 @@ func (r *run) components() []opencloud.Component {
 	var out []opencloud.Component
 	for _, c := range append(slices.Clone(opencloud.Components), opencloud.Extra) {
 		has := slices.ContainsFunc(r.roots, func(x *root) bool { return x.Has(c) && !x.absent })
-		if has || c == opencloud.Binary && r.image != nil {
+		if has || c == opencloud.Binary && r.image != nil || c == opencloud.Blobs && r.mirror != nil {
 			out = append(out, c)
 		}
 	}

@@ -46,6 +46,9 @@ type Manifest struct {
 	// WasRunning tells whether the instance ran before the backup.
 	WasRunning bool `json:"was_running"`
 
+	// Bucket is set where the blobs lie in an S3 bucket, and the set holds them.
+	Bucket *Bucket `json:"bucket,omitempty"`
+
 	Search       index.Verdict `json:"search"`
 	NotProtected []string      `json:"not_protected,omitempty"`
 }
@@ -86,6 +89,10 @@ type Downtime struct {
 	Total float64 `json:"total_s"`
 	Stop  float64 `json:"stop_s"`
 	Store float64 `json:"store_s"` // the final pass on the stopped tree
-	Start float64 `json:"start_s"`
-	Ready float64 `json:"ready_s"`
+	// Bucket is the part of Store in which the S3 bucket was listed and its new objects
+	// copied, beside the rest; BucketAlone is the part that only this took.
+	Bucket      float64 `json:"bucket_s,omitempty"`
+	BucketAlone float64 `json:"bucket_alone_s,omitempty"`
+	Start       float64 `json:"start_s"`
+	Ready       float64 `json:"ready_s"`
 }

@@ -135,6 +135,36 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+func TestRecoveryTextOfABucket(t *testing.T) {
+	m := &Manifest{
+		Set: "20261121T000000Z-aaaa", Instance: "cloud", Layout: opencloud.Layout{Driver: opencloud.DecomposedS3},
+		Bucket: &Bucket{Endpoint: "https://s3.example.com", Region: "default", Name: "blobs", Objects: 7, Bytes: 99, Pool: Pool{Location: "/srv/pool"}},
+	}
+	clear := string(RecoveryText(m, "/srv/backup"))
+	for _, want := range []string{"/srv/pool", `"blobs"`, "https://s3.example.com", "7 objects (99 bytes)", "dump --tag manifest,set=20261121T000000Z-aaaa latest /manifest/inventory.jsonl"} {
+		if !strings.Contains(clear, want) {
+			t.Errorf("%q is missing in:\n%s", want, clear)
+		}
+	}
+	if strings.Contains(clear, "crypt") || strings.Contains(clear, "--pool-env-file") {
+		t.Errorf("it speaks of encryption or keys:\n%s", clear)
+	}
+	m.Bucket.Pool.Encrypted = true
+	for pool, remote := range map[string]string{
+		"/srv/pool":                            "remote = /srv/pool/encrypted\n",
+		"s3:https://s3.example.com/pool/below": "remote = S3:pool/below/encrypted ",
+		"sftp:me@host:pool":                    "remote = SFTP:pool/encrypted ",
+		"sftp://me@host:22//srv/pool":          "remote = SFTP:PATH/encrypted ",
+		"rclone:remote:pool/":                  "remote = remote:pool/encrypted\n",
+	} {
+		m.Bucket.Pool.Location = pool
+		text := string(RecoveryText(m, "/srv/backup"))
+		if !strings.Contains(text, remote) || !strings.Contains(text, "--pool-password-file") || strings.Contains(text, "--pool-env-file") != strings.HasPrefix(pool, "s3:") {
+			t.Errorf("%s: %q is not in:\n%s", pool, remote, text)
+		}
+	}
+}
+
 func TestRecoveryText(t *testing.T) {
 	m := &Manifest{
 		Set: "20261121T000000Z-aaaa", Instance: "cloud", OpenCloud: "4.0.0",

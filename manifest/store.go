@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -42,8 +43,9 @@ type Set struct {
 }
 
 // Store writes the manifest and the files beside it as the snapshot that commits
-// the set, and returns that snapshot's id.
-func Store(ctx context.Context, r *repo.Repo, m *Manifest, files map[string][]byte) (string, error) {
+// the set, and returns that snapshot's id. inventory is the path of the bucket's
+// inventory, "" without one.
+func Store(ctx context.Context, r *repo.Repo, m *Manifest, files map[string][]byte, inventory string) (string, error) {
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return "", fmt.Errorf("encode manifest: %w", err)
@@ -67,6 +69,11 @@ func Store(ctx context.Context, r *repo.Repo, m *Manifest, files map[string][]by
 			return "", err
 		}
 	}
+	if inventory != "" {
+		if err := linkOrCopy(inventory, filepath.Join(tmp, dir, InventoryFile)); err != nil {
+			return "", err
+		}
+	}
 	sum, err := r.Backup(ctx, repo.BackupSpec{
 		Dir: tmp, Targets: []string{dir},
 		Tags: []string{Tag, SetTag(m.Set)},
@@ -75,6 +82,24 @@ func Store(ctx context.Context, r *repo.Repo, m *Manifest, files map[string][]by
 		return "", err
 	}
 	return sum.SnapshotID, nil
+}
+
+// linkOrCopy gives a file a second name, or a copy where that can't be.
+func linkOrCopy(from, to string) error {
+	if os.Link(from, to) == nil {
+		return nil
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close() //nolint:errcheck // it was only read
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 // List returns the committed sets, oldest first. Manifests are kept in cacheDir
@@ -214,7 +239,7 @@ func Decode(data []byte) (*Manifest, error) {
 	if m.Format != Format {
 		return nil, fmt.Errorf("the manifest has format %d; this version of ocbackup reads format %d", m.Format, Format)
 	}
-	if !setID.MatchString(m.Set) || len(m.Roots) == 0 {
+	if !setID.MatchString(m.Set) || len(m.Roots) == 0 && m.Bucket == nil {
 		return nil, errors.New("the manifest is damaged: set id or roots are missing")
 	}
 	return &m, nil

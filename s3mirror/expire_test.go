@@ -98,7 +98,7 @@ func TestExpire(t *testing.T) {
 			// The index knows: nothing is missed, and what comes again is copied again.
 			key := plainKeys(one.objects)[0]
 			w.server.Put(t, testBucket, key, one.objects[key])
-			c := w.mustCopy(CopyOptions{Final: true})
+			c := w.mustCopy(CopyOptions{})
 			if c.New != 1 || len(c.Findings) != 0 || c.Reconciled {
 				t.Errorf("the next copy: %+v", c)
 			}

@@ -186,7 +186,7 @@ func TestEmptyBucket(t *testing.T) {
 	w.exact(w.mustCopy(CopyOptions{}), objects)
 	for _, skip := range []int{0, 1} { // all listings, or those of the spaces only
 		p.Add(env.Rule{Kind: env.List, Skip: skip, Do: env.NoObjects})
-		_, err := w.copy(t.Context(), nil, CopyOptions{Final: true})
+		_, err := w.copy(t.Context(), nil, CopyOptions{})
 		w.fails(err, fail.Incomplete, "lists no object at all; at the last backup it had 10", "--accept-empty-bucket")
 		var empty *EmptyError
 		if !errors.As(err, &empty) || empty.Before != 10 {

@@ -75,9 +75,6 @@ func origin(endpoint string) string {
 
 // CopyOptions say how a copy is made.
 type CopyOptions struct {
-	// Final is the pass while nobody writes to the bucket: an object that is gone then
-	// is not one that OpenCloud has purged.
-	Final bool
 	// Reconcile lists the pool first, although the index is sound.
 	Reconcile bool
 	// AcceptEmpty takes a bucket without objects for what it is, although it had some.

@@ -54,7 +54,7 @@ func TestCopy(t *testing.T) {
 			t.Errorf("%s: the pool holds %d bytes (%v)", k, len(held), err)
 		}
 	}
-	again := w.mustCopy(CopyOptions{Final: true})
+	again := w.mustCopy(CopyOptions{})
 	if again.New != 0 || again.Inventory.Digest != c.Inventory.Digest || again.Reconciled {
 		t.Errorf("copied again: %+v", again)
 	}
@@ -163,29 +163,27 @@ func TestUploadedAnew(t *testing.T) {
 // and not in the inventory.
 func TestGone(t *testing.T) {
 	t.Parallel()
-	for _, final := range []bool{false, true} {
-		w := newWorld(t)
-		p := w.proxied()
-		objects := w.fill(10)
-		gone := slices.Sorted(maps.Keys(objects))[3]
-		p.Add(env.Rule{Kind: env.Get, Key: gone, Times: 1, Do: env.Before(func(env.Request) { w.server.Delete(t, testBucket, gone) })})
-		delete(objects, gone)
-		c := w.mustCopy(CopyOptions{Final: final})
-		if len(c.Findings) != 1 || c.Findings[0].Kind != Gone || c.Findings[0].Key != gone {
-			t.Errorf("found %+v", c.Findings)
-		}
-		w.exact(c, objects)
-		asked := 0
-		for _, r := range p.Requests() {
-			if r.Kind == env.List && r.Key == gone {
-				asked++
-			}
-		}
-		if asked != 1 {
-			t.Errorf("it was asked for %d times", asked)
-		}
-		w.exact(w.mustCopy(CopyOptions{}), objects)
+	w := newWorld(t)
+	p := w.proxied()
+	objects := w.fill(10)
+	gone := slices.Sorted(maps.Keys(objects))[3]
+	p.Add(env.Rule{Kind: env.Get, Key: gone, Times: 1, Do: env.Before(func(env.Request) { w.server.Delete(t, testBucket, gone) })})
+	delete(objects, gone)
+	c := w.mustCopy(CopyOptions{})
+	if len(c.Findings) != 1 || c.Findings[0].Kind != Gone || c.Findings[0].Key != gone {
+		t.Errorf("found %+v", c.Findings)
 	}
+	w.exact(c, objects)
+	asked := 0
+	for _, r := range p.Requests() {
+		if r.Kind == env.List && r.Key == gone {
+			asked++
+		}
+	}
+	if asked != 1 {
+		t.Errorf("it was asked for %d times", asked)
+	}
+	w.exact(w.mustCopy(CopyOptions{}), objects)
 }
 
 // An object that is purged stays in the pool, for older sets, and leaves the inventory.

@@ -69,7 +69,7 @@ func (h *history) purge(rt *rapid.T) {
 
 func (h *history) backup(rt *rapid.T) {
 	h.made++
-	c, err := h.w.copy(h.w.t.Context(), h.last(), CopyOptions{Final: true, AcceptEmpty: true, Reconcile: rapid.IntRange(0, 3).Draw(rt, "reconcile") == 0})
+	c, err := h.w.copy(h.w.t.Context(), h.last(), CopyOptions{AcceptEmpty: true, Reconcile: rapid.IntRange(0, 3).Draw(rt, "reconcile") == 0})
 	if err != nil {
 		rt.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func TestReconcileReadData(t *testing.T) {
 			if u := w.usage(set); u.Unreferenced != 1 || len(u.Lost) != 2 {
 				t.Errorf("the damaged object was not put aside: %+v", u)
 			}
-			if c := w.mustCopy(CopyOptions{Final: true}); c.New != 2 || len(c.Findings) != 0 || c.Reconciled {
+			if c := w.mustCopy(CopyOptions{}); c.New != 2 || len(c.Findings) != 0 || c.Reconciled {
 				t.Errorf("the next copy: %+v", c)
 			}
 			if r := reconcile(true); len(r.Findings) != 0 || r.Read != uint64(len(objects)) {
@@ -69,7 +69,7 @@ func TestReconcileHashes(t *testing.T) {
 	}
 	source.Forget()
 	pool.Forget()
-	c := w.mustCopy(CopyOptions{Final: true})
+	c := w.mustCopy(CopyOptions{})
 	if c.New != 0 || len(c.Findings) != 0 || c.Reconciled {
 		t.Errorf("%+v", c)
 	}
@@ -95,7 +95,7 @@ func TestReconcileUnreachable(t *testing.T) {
 		t.Errorf("%v", r.Findings)
 	}
 	proxy.Clear()
-	if c := w.mustCopy(CopyOptions{Final: true}); c.New != 0 || len(c.Findings) != 0 {
+	if c := w.mustCopy(CopyOptions{}); c.New != 0 || len(c.Findings) != 0 {
 		t.Errorf("the next copy: %+v", c)
 	}
 	w.exact(w.mustCopy(CopyOptions{}), objects)

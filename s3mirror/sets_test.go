@@ -27,7 +27,7 @@ type testSet struct {
 // keepSet copies the bucket, and keeps what a repository would.
 func (w *world) keepSet(name string, objects map[string][]byte) testSet {
 	w.t.Helper()
-	c := w.mustCopy(CopyOptions{Final: true})
+	c := w.mustCopy(CopyOptions{})
 	return testSet{SetInventory{Set: name, Open: kept(w.t, c), Digest: c.Inventory.Digest}, maps.Clone(objects), c.Findings}
 }
 

@@ -1,0 +1,199 @@
+package backup
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/ocbackup/ocbackup/bucket"
+	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/fault"
+	"github.com/ocbackup/ocbackup/manifest"
+	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/progress"
+	"github.com/ocbackup/ocbackup/s3mirror"
+)
+
+// mirror is the bucket's part of a run.
+type mirror struct {
+	source *s3mirror.Source
+	pool   *s3mirror.Pool
+	owner  s3mirror.Owner
+	info   s3mirror.Info
+	copier *s3mirror.Mirror
+
+	hot, cold *s3mirror.Copied // what the two passes did; nil before
+	done      time.Time        // when the cold pass was done
+}
+
+// wantsBucket tells whether the run is to hold an S3 bucket.
+func (r *run) wantsBucket() bool {
+	return r.Config.Layout.Driver == opencloud.DecomposedS3 && r.wants(opencloud.Blobs)
+}
+
+// findBucket opens bucket and pool, and sees that both can be used.
+func (r *run) findBucket(ctx context.Context, step progress.Step) error {
+	if !r.wantsBucket() {
+		return nil
+	}
+	if err := r.Config.NeedPool(); err != nil {
+		return err
+	}
+	step.Update("looking at the bucket and its pool")
+	m := &mirror{}
+	var err error
+	if m.owner, err = bucket.Owner(ctx, r.Config.Name, r.Repo); err != nil {
+		return err
+	}
+	if m.source, err = bucket.OpenSource(ctx, r.Config); err != nil {
+		return err
+	}
+	if err := m.source.Check(ctx); err != nil {
+		return err
+	}
+	if m.pool, err = bucket.OpenPool(ctx, r.Config); err != nil {
+		return err
+	}
+	if m.info, err = m.pool.Check(ctx, m.owner); err != nil {
+		return err
+	}
+	r.mirror = m
+	return nil
+}
+
+// copyBucket brings the bucket into the pool while the instance runs. What is
+// uploaded or purged meanwhile is for the pass in the cold window.
+func (r *run) copyBucket(ctx context.Context, step progress.Step) (string, error) {
+	m := r.mirror
+	if m == nil {
+		return "", nil
+	}
+	step.Update("listing the bucket")
+	var err error
+	isNew := m.info.New
+	if m.info, err = m.pool.Create(ctx, m.owner); err != nil {
+		return "", err
+	}
+	if m.copier, err = s3mirror.NewMirror(m.source, m.pool, bucket.Last(r.Repo, r.newest)); err != nil {
+		return "", err
+	}
+	due := time.Since(m.copier.Reconciled()) > r.Config.Pool.ReconcileEvery
+	m.hot, err = m.copier.Copy(ctx, s3mirror.CopyOptions{
+		Reconcile: due, AcceptEmpty: r.AcceptEmptyBucket, OnProgress: bucketProgress(step),
+	})
+	if err != nil {
+		return "", err
+	}
+	r.warnOf(m.hot.Findings)
+	s := fmt.Sprintf("%s in the bucket, %s", english.Plural(int(m.hot.Listed), "object", ""), newObjects(m.hot))
+	if m.hot.Reconciled && !isNew {
+		s += ", pool listed"
+	}
+	return s, fault.Point("hot.bucket")
+}
+
+// copyDelta lists the bucket once more while nobody writes to it, and copies what is
+// new. What it lists is what the set holds.
+func (r *run) copyDelta(ctx context.Context, step progress.Step) error {
+	m := r.mirror
+	if m == nil {
+		return nil
+	}
+	began := time.Now()
+	var err error
+	m.cold, err = m.copier.Copy(ctx, s3mirror.CopyOptions{
+		AcceptEmpty: r.AcceptEmptyBucket, OnProgress: bucketProgress(step),
+	})
+	m.done = time.Now()
+	r.down.Bucket = m.done.Sub(began).Seconds()
+	if err != nil {
+		return err
+	}
+	r.warnOf(m.cold.Findings)
+	var gone []string
+	for _, f := range m.cold.Findings {
+		if f.Kind == s3mirror.Gone {
+			gone = append(gone, f.Key)
+		}
+	}
+	if len(gone) > 0 {
+		return fail.New(fail.Incomplete, fmt.Sprintf("%s gone from the bucket while OpenCloud was stopped: %s",
+			english.PluralWord(len(gone), "an object went", fmt.Sprint(len(gone), " objects went")), strings.Join(gone[:min(len(gone), 5)], ", ")),
+			"find out what else deletes from the bucket: a lifecycle rule, a second server, a person; then run it again")
+	}
+	return fault.Point("cold.bucket")
+}
+
+// warnOf tells of findings about objects, the first few by name. An object that is
+// gone is none here: while OpenCloud runs it purges, and in the cold window it is an
+// error of its own.
+func (r *run) warnOf(all []s3mirror.Finding) {
+	const most = 3
+	n := 0
+	for _, f := range bucket.Findings(all) {
+		if f.Kind == s3mirror.Gone {
+			continue
+		}
+		if n++; n <= most {
+			r.warn("bucket: " + bucket.String(f))
+		}
+	}
+	if n > most {
+		r.warn(fmt.Sprintf("bucket: %d more findings; all are in the manifest (ocbackup show %s)", n-most, r.set))
+	}
+}
+
+// bucketProgress shows how far a copy is.
+func bucketProgress(step progress.Step) func(s3mirror.Progress) {
+	return func(p s3mirror.Progress) { step.Update("bucket: " + bucket.Progress(p)) }
+}
+
+func newObjects(c *s3mirror.Copied) string {
+	if c.New == 0 {
+		return "none new"
+	}
+	return humanize.Comma(int64(c.New)) + " new (" + humanize.IBytes(c.NewBytes) + ")"
+}
+
+// bucketRecord is what the manifest says of the bucket; nil without one.
+func (r *run) bucketRecord() *manifest.Bucket {
+	m := r.mirror
+	if m == nil || m.cold == nil {
+		return nil
+	}
+	c, inv := r.Config, m.cold.Inventory
+	return &manifest.Bucket{
+		Endpoint: c.Bucket.Endpoint, Region: c.Bucket.Region, Name: c.Bucket.Name,
+		Pool: manifest.Pool{
+			Location: m.pool.Location(), Region: c.Pool.Region, ID: m.info.ID,
+			Encrypted: m.info.Encrypted, Versioned: m.info.Versioned, ObjectLock: m.info.ObjectLock,
+		},
+		Objects: inv.Objects, Bytes: inv.Bytes, Digest: inv.Digest,
+		New: m.hot.New + m.cold.New, NewBytes: m.hot.NewBytes + m.cold.NewBytes,
+		Findings: bucket.Findings(r.bucketFindings()),
+	}
+}
+
+// bucketFindings are those of both passes that concern the set: what OpenCloud has
+// purged while it ran does not.
+func (r *run) bucketFindings() []s3mirror.Finding {
+	var out []s3mirror.Finding
+	for _, f := range r.mirror.hot.Findings {
+		if f.Kind != s3mirror.Gone {
+			out = append(out, f)
+		}
+	}
+	return append(out, r.mirror.cold.Findings...)
+}
+
+// inventory is the path of the set's inventory; "" without a bucket.
+func (r *run) inventory() string {
+	if r.mirror == nil {
+		return ""
+	}
+	return r.mirror.cold.Inventory.Path
+}

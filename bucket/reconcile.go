@@ -1,0 +1,92 @@
+package bucket
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"os"
+
+	"github.com/ocbackup/ocbackup/guard"
+	"github.com/ocbackup/ocbackup/manifest"
+	"github.com/ocbackup/ocbackup/s3mirror"
+)
+
+// Reconciled is what came of holding the pool against what is known of it.
+type Reconciled struct {
+	Objects uint64 `json:"objects"` // that the pool held
+	Bytes   uint64 `json:"bytes"`
+	// Read and ReadBytes are what was read and compared; none without read-data.
+	Read      uint64 `json:"read,omitempty"`
+	ReadBytes uint64 `json:"read_bytes,omitempty"`
+	// Findings are objects that were lost or damaged.
+	Findings []manifest.Finding `json:"findings,omitempty"`
+	// Copied were brought from the bucket: what was lost or damaged, and what was new.
+	Copied      uint64 `json:"copied"`
+	CopiedBytes uint64 `json:"copied_bytes"`
+	// Unmended are lost or damaged objects that the bucket no longer has.
+	Unmended uint64 `json:"unmended"`
+}
+
+// Reconcile lists the pool, and copies from the bucket what it has lost, or no
+// longer has as it was stored. With readData every object is read, and its hashes
+// compared. The instance is not touched.
+func Reconcile(ctx context.Context, o Options, readData bool) (*Reconciled, error) {
+	lock, err := guard.Acquire(o.Config.StateDir, "bucket reconcile")
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Release()
+	k, err := open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	src, err := OpenSource(ctx, o.Config)
+	if err != nil {
+		return nil, err
+	}
+	if err := src.Check(ctx); err != nil {
+		return nil, err
+	}
+	r, err := k.pool.Reconcile(ctx, Last(o.Repo, k.sets), s3mirror.ReconcileOptions{ReadData: readData, OnProgress: o.OnProgress})
+	if err != nil {
+		return nil, err
+	}
+	out := &Reconciled{Objects: r.Objects, Bytes: r.Bytes, Read: r.Read, ReadBytes: r.ReadBytes, Findings: Findings(r.Findings)}
+	m, err := s3mirror.NewMirror(src, k.pool, nil)
+	if err != nil {
+		return nil, err
+	}
+	c, err := m.Copy(ctx, s3mirror.CopyOptions{OnProgress: o.OnProgress})
+	if err != nil {
+		return nil, err
+	}
+	out.Copied, out.CopiedBytes = c.New, c.NewBytes
+	out.Unmended, err = unmended(r.Findings, c.Inventory.Path)
+	return out, err
+}
+
+// unmended counts the findings whose objects a listing of the bucket does not have.
+func unmended(findings []s3mirror.Finding, inventory string) (uint64, error) {
+	missing := map[string]bool{}
+	for _, f := range findings {
+		if f.Kind == s3mirror.Lost || f.Kind == s3mirror.Damaged {
+			missing[f.Key] = true
+		}
+	}
+	if len(missing) == 0 {
+		return 0, nil
+	}
+	f, err := os.Open(inventory)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	for d := json.NewDecoder(bufio.NewReader(f)); d.More(); {
+		var x s3mirror.Object
+		if err := d.Decode(&x); err != nil {
+			return 0, err
+		}
+		delete(missing, x.Key)
+	}
+	return uint64(len(missing)), nil
+}
