@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -26,6 +27,10 @@ back. Where the search index can't be used, it is built again.
 
 On a bare host --repository and --password-file are enough: the rest is in the set.
 
+Where the contents of files lie in an S3 bucket (storage driver decomposeds3), the
+objects that it lacks are restored from the pool while OpenCloud runs. What the set
+does not have is left there, unless --delete-extra says otherwise.
+
 EXAMPLES:
    ocbackup restore --dry-run                       what would be done
    ocbackup restore                                 the whole instance, latest set
@@ -34,6 +39,7 @@ EXAMPLES:
    ocbackup restore --target /srv/look              a copy; the instance is not touched
    ocbackup restore --undo                          take the last restore back
    ocbackup restore -r /srv/backup -p /root/pw --map /srv/old=/srv/new
+   ocbackup restore --component blobs               only what the S3 bucket lacks
 
 ` + exitCodes,
 		Flags: append(repositoryFlags(),
@@ -48,6 +54,13 @@ EXAMPLES:
 			&cli.BoolFlag{Name: "no-rollback", Usage: "keep the restored data in place even if OpenCloud does not come up with it"},
 			&cli.BoolFlag{Name: "allow-version-mismatch", Usage: "let a server go on that is newer than the set"},
 			&cli.BoolFlag{Name: "keep-staging", Usage: "leave what was staged when the restore fails"},
+			&cli.StringFlag{Name: "bucket-target", Usage: "restore the objects of the S3 bucket to `LOCATION`: s3:https://host/bucket, or a directory"},
+			&cli.StringFlag{Name: "bucket-env-file", Usage: "`FILE` with the access keys of the bucket that is restored to"},
+			&cli.StringFlag{Name: "pool", Usage: "the pool that holds the objects is at `LOCATION` now"},
+			&cli.StringFlag{Name: "pool-env-file", Usage: "`FILE` with the access keys of a pool on S3"},
+			&cli.StringFlag{Name: "pool-password-file", Usage: "`FILE` with the password of an encrypted pool"},
+			&cli.BoolFlag{Name: "delete-extra", Usage: "last of all, delete objects of the bucket that the set does not have"},
+			&cli.BoolFlag{Name: "accept-damaged-blobs", Usage: "go on without objects that the pool has lost: their files will be unreadable"},
 		),
 		OnUsageError: onUsageError,
 		Action:       runRestore,
@@ -65,7 +78,10 @@ func runRestore(c *cli.Context) error {
 		Set: c.Args().First(), Target: c.String("target"), InPlace: c.Bool("in-place"), Yes: c.Bool("yes"),
 		NoStart: c.Bool("no-start"), NoRollback: c.Bool("no-rollback"), DryRun: c.Bool("dry-run"),
 		AllowVersionMismatch: c.Bool("allow-version-mismatch"), KeepStaging: c.Bool("keep-staging"),
-		StateDir: c.String("state-dir"),
+		StateDir: c.String("state-dir"), DeleteExtra: c.Bool("delete-extra"), AcceptDamagedBlobs: c.Bool("accept-damaged-blobs"),
+	}
+	if err := restoreBucketOptions(c, &o); err != nil {
+		return err
 	}
 	var err error
 	if o.Components, err = parseComponents(c.StringSlice("component")); err != nil {
@@ -96,6 +112,36 @@ func runRestore(c *cli.Context) error {
 	}
 	res, err := restore.Run(c.Context, o)
 	return e.printRestored(res, err)
+}
+
+// restoreBucketOptions reads where bucket and pool are. What is a path becomes an absolute one.
+func restoreBucketOptions(c *cli.Context, o *restore.Options) error {
+	for _, f := range []struct {
+		name string
+		to   *string
+	}{
+		{"bucket-target", &o.BucketTarget},
+		{"bucket-env-file", &o.BucketEnvFile},
+		{"pool", &o.PoolAt},
+		{"pool-env-file", &o.PoolEnvFile},
+		{"pool-password-file", &o.PoolPasswordFile},
+	} {
+		*f.to = c.String(f.name)
+		if *f.to == "" || !strings.HasSuffix(f.name, "-file") && isRemote(*f.to) {
+			continue
+		}
+		var err error
+		if *f.to, err = filepath.Abs(*f.to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isRemote tells whether a location is not a path.
+func isRemote(location string) bool {
+	kind, _, found := strings.Cut(location, ":")
+	return found && !strings.Contains(kind, "/")
 }
 
 // printRestored prints the result of a restore, also of one that failed after the
@@ -170,6 +216,9 @@ func printRestore(w io.Writer, r *restore.Result, complete bool) {
 			fmt.Fprintln(w, "The search index would be built again: "+r.ReindexWhy+".")
 		}
 	}
+	if r.Bucket != nil {
+		fmt.Fprintln(w, bucketLine(r))
+	}
 	for _, s := range r.Not {
 		fmt.Fprintln(w, "Not restored: "+s)
 	}
@@ -193,7 +242,7 @@ func printRestore(w io.Writer, r *restore.Result, complete bool) {
 	}
 	away := ""
 	switch {
-	case r.Mode == restore.ModeBeside:
+	case r.Mode == restore.ModeBeside, r.Mode == restore.ModeBucket:
 	case r.Running && !r.WasRunning:
 		away = " OpenCloud is running."
 	case r.Running:
@@ -202,4 +251,28 @@ func printRestore(w io.Writer, r *restore.Result, complete bool) {
 		away = " OpenCloud is not running."
 	}
 	fmt.Fprintf(w, "Done in %s.%s\n", seconds(r.Seconds), away)
+}
+
+// bucketLine says what became of the bucket.
+func bucketLine(r *restore.Result) string {
+	b := r.Bucket
+	were := "restored"
+	if r.DryRun {
+		were = "would be restored"
+	}
+	s := fmt.Sprintf("Objects: %s of %s (%s) %s to %s", humanize.Comma(int64(b.Restored)), humanize.Comma(int64(b.Objects)),
+		humanize.IBytes(b.RestoredBytes), were, b.Destination)
+	if b.Differing > 0 {
+		s += fmt.Sprintf(", %s of them over other content", humanize.Comma(int64(b.Differing)))
+	}
+	switch {
+	case b.Deleted > 0:
+		s += fmt.Sprintf("; %s deleted that the set does not have (%s)", humanize.Comma(int64(b.Deleted)), humanize.IBytes(b.DeletedBytes))
+	case b.Extra > 0:
+		s += fmt.Sprintf("; %s there that the set does not have (%s)", humanize.Comma(int64(b.Extra)), humanize.IBytes(b.ExtraBytes))
+	}
+	if n := len(b.Findings); n > 0 {
+		s += fmt.Sprintf("; NOT RESTORED: %s", humanize.Comma(int64(n)))
+	}
+	return s
 }

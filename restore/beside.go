@@ -13,6 +13,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/fault"
+	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
@@ -20,7 +21,10 @@ import (
 
 // prepareBeside makes sure that the set can be restored below the target directory.
 // The instance has no part in it.
-func (r *run) prepareBeside(ctx context.Context) error {
+func (r *run) prepareBeside(ctx context.Context, step progress.Step) error {
+	if r.BucketTarget != "" || r.DeleteExtra {
+		return fail.Usagef("the objects of the bucket go below --target as well", "--target goes neither with --bucket-target nor with --delete-extra")
+	}
 	if len(r.Maps) > 0 || r.InPlace {
 		return fail.Usagef("below --target everything keeps the path that it had", "--target goes neither with --map nor with --in-place")
 	}
@@ -47,6 +51,21 @@ func (r *run) prepareBeside(ctx context.Context) error {
 		places = append(places, place{it, dir})
 		r.res.Roots = append(r.res.Roots, Restored{Name: it.Name, Path: it.target, Files: it.Files, Bytes: it.Bytes})
 	}
+	if r.wantsBucket() {
+		// How the pool is opened is in the configuration.
+		if err := r.findInstance(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.findBucket(ctx, step); err != nil {
+		return err
+	}
+	if err := r.compareBucket(ctx, step); err != nil {
+		return err
+	}
+	if b := r.res.Bucket; b != nil {
+		places = append(places, place{&item{Root: manifest.Root{Bytes: b.Bytes}}, dir})
+	}
 	return r.checkFileSystems(ctx, places, false)
 }
 
@@ -57,7 +76,7 @@ func (r *run) beside(ctx context.Context, step progress.Step) (summary string, e
 		return "", err
 	}
 	defer func() {
-		if err != nil && !r.KeepStaging {
+		if err != nil && !r.KeepStaging && !r.done {
 			r.clearTarget()
 		}
 	}()
@@ -88,6 +107,9 @@ func (r *run) beside(ctx context.Context, step progress.Step) (summary string, e
 		if _, err := r.compare(ctx, it, it.target, nil); err != nil {
 			return "", err
 		}
+	}
+	if _, err := r.fillBucket(ctx, step); err != nil {
+		return "", err
 	}
 	r.done = true
 	if r.has(opencloud.System) && r.set.Manifest.Layout.Driver == opencloud.Posix {

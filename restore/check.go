@@ -58,7 +58,7 @@ func (r *run) compare(ctx context.Context, it *item, path string, spared []strin
 	const hint = "nothing of it is used; check the repository with \"ocbackup verify\", and the file system"
 	if !it.Dir {
 		st, err := os.Stat(path)
-		if err == nil && uint64(st.Size()) != it.Bytes { //nolint:gosec // sizes are not negative
+		if err == nil && uint64(st.Size()) != it.Bytes {
 			err = fmt.Errorf("%d bytes expected, %d found", it.Bytes, st.Size())
 		}
 		return census.Sum{Files: 1}, fail.Wrap(fail.Failed, err, "root "+it.Name+" was not restored as it was backed up", hint)

@@ -125,13 +125,13 @@ func (s *fileSystem) room(inPlace, beside bool) error {
 	if err := syscall.Statfs(s.at, &st); err != nil {
 		return &os.PathError{Op: "statfs", Path: s.at, Err: err}
 	}
-	free := st.Bavail * uint64(st.Bsize) //nolint:gosec // never negative
+	free := st.Bavail * uint64(st.Bsize)
 	hint := "make room, or restore with --in-place, which needs no second copy and can't be undone"
 	if beside {
 		hint = "make room, or choose another --target"
 	}
 	if inPlace {
-		free = st.Blocks * uint64(st.Bsize) //nolint:gosec // what is there is written over
+		free = st.Blocks * uint64(st.Bsize)
 		hint = "restore to a larger file system: --map OLD=NEW"
 	}
 	if need := s.bytes + s.bytes/10; need > free {

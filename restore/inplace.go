@@ -127,6 +127,23 @@ func (r *run) again() string {
 	if len(r.Components) > 0 {
 		words = append(words, "--component", strings.ReplaceAll(join(r.Components), " ", ""))
 	}
+	for _, f := range []struct{ flag, value string }{
+		{"--bucket-target", r.BucketTarget},
+		{"--bucket-env-file", r.BucketEnvFile},
+		{"--pool", r.PoolAt},
+		{"--pool-env-file", r.PoolEnvFile},
+		{"--pool-password-file", r.PoolPasswordFile},
+	} {
+		if f.value != "" {
+			words = append(words, f.flag, f.value)
+		}
+	}
+	if r.DeleteExtra {
+		words = append(words, "--delete-extra")
+	}
+	if r.AcceptDamagedBlobs {
+		words = append(words, "--accept-damaged-blobs")
+	}
 	for _, m := range r.Maps {
 		words = append(words, "--map", m.Old+"="+m.New)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/guard"
+	"github.com/ocbackup/ocbackup/integration/env"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
@@ -111,12 +112,7 @@ func theWorld(t *testing.T) *repo.Repo {
 	if os.Geteuid() != 0 {
 		t.Skip("owners can be restored by root only")
 	}
-	bin := "restic"
-	if local, err := filepath.Abs("../.tools/restic-0.18/restic"); err == nil && paths.Exists(local) {
-		bin = local
-	} else if _, err := exec.LookPath(bin); err != nil {
-		t.Skip("restic is not installed (tools/restic.sh)")
-	}
+	bin := env.Restic(t, "0.18")
 	world.once.Do(func() { world.err = makeWorld(bin) })
 	if errors.Is(world.err, errNoXattrs) {
 		t.Skip(world.err)
@@ -155,6 +151,9 @@ func makeWorld(restic string) error {
 		return err
 	}
 	if _, err := r.Init(ctx); err != nil {
+		return err
+	}
+	if err := env.CheapenKey(world.options.Location, "secret word"); err != nil {
 		return err
 	}
 	world.set, err = storeSet(ctx, r, configOf(world.orig), nil)
@@ -249,6 +248,11 @@ func configOf(base string) *config.Config {
 // storeSet stores a set in the way of package backup. change may alter the manifest
 // before it is committed.
 func storeSet(ctx context.Context, r *repo.Repo, c *config.Config, change func(*manifest.Manifest)) (string, error) {
+	return storeSetOf(ctx, r, c, "", change)
+}
+
+// storeSetOf is storeSet with the inventory of a bucket.
+func storeSetOf(ctx context.Context, r *repo.Repo, c *config.Config, inventory string, change func(*manifest.Manifest)) (string, error) {
 	set := manifest.NewSetID(time.Now())
 	m := &manifest.Manifest{
 		Format: manifest.Format, Set: set, Instance: c.Name, OpenCloud: "4.0.0", Layout: c.Layout, Control: c.Control,
@@ -264,7 +268,7 @@ func storeSet(ctx context.Context, r *repo.Repo, c *config.Config, change func(*
 	if change != nil {
 		change(m)
 	}
-	_, err := manifest.Store(ctx, r, m, map[string][]byte{"ocbackup.toml": config.Render(c)})
+	_, err := manifest.Store(ctx, r, m, map[string][]byte{"ocbackup.toml": config.Render(c)}, inventory)
 	return set, err
 }
 

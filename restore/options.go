@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ocbackup/ocbackup/config"
+	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
@@ -51,6 +52,21 @@ type Options struct {
 	AllowVersionMismatch bool
 	// KeepStaging leaves what was staged in place when the restore fails.
 	KeepStaging bool
+
+	// BucketTarget is where the bucket's objects go: a directory's absolute path, or
+	// s3:https://host/bucket. Empty: to the bucket of the instance.
+	BucketTarget string
+	// BucketEnvFile holds the access keys of the bucket that objects go to.
+	BucketEnvFile string
+	// PoolAt, PoolEnvFile and PoolPasswordFile take precedence over what the
+	// configuration says of the pool.
+	PoolAt, PoolEnvFile, PoolPasswordFile string
+	// DeleteExtra deletes, when all is restored, the objects of the bucket that the set
+	// does not have.
+	DeleteExtra bool
+	// AcceptDamagedBlobs goes on without the objects that the pool no longer has.
+	AcceptDamagedBlobs bool
+
 	// DryRun only finds out what would be done.
 	DryRun bool
 
@@ -62,6 +78,7 @@ const (
 	ModeStaged  = "staged"   // beside the old data, then exchanged
 	ModeInPlace = "in-place" // onto the old data
 	ModeBeside  = "target"   // below another directory; the instance is not touched
+	ModeBucket  = "bucket"   // objects of the bucket alone; the instance is not touched
 	ModeUndo    = "undo"     // an earlier restore was taken back
 )
 
@@ -81,6 +98,8 @@ type Result struct {
 	Roots []Restored `json:"roots"`
 	// Replaced lists what was there before and gave way.
 	Replaced []Replaced `json:"replaced,omitempty"`
+	// Bucket is set where the bucket is part of the restore.
+	Bucket *RestoredBucket `json:"bucket,omitempty"`
 
 	// Running tells whether the instance runs, and is ready, at the end.
 	Running bool `json:"running"`
@@ -122,6 +141,25 @@ type Restored struct {
 	Path  string `json:"path"` // where it is now
 	Files uint64 `json:"files"`
 	Bytes uint64 `json:"bytes"`
+}
+
+// RestoredBucket is what a restore has done, or with DryRun would do, to an S3 bucket.
+type RestoredBucket struct {
+	Destination string `json:"destination"` // the bucket or the directory that the objects went to
+	// Objects and Bytes are what the set holds; Restored of them were missing, or had
+	// another content, as Differing had.
+	Objects       uint64 `json:"objects"`
+	Bytes         uint64 `json:"bytes"`
+	Restored      uint64 `json:"restored"`
+	RestoredBytes uint64 `json:"restored_bytes"`
+	Differing     uint64 `json:"differing"`
+	// Extra is what was there and is not in the set. Deleted is what of it was deleted.
+	Extra        uint64 `json:"extra"`
+	ExtraBytes   uint64 `json:"extra_bytes"`
+	Deleted      uint64 `json:"deleted"`
+	DeletedBytes uint64 `json:"deleted_bytes"`
+	// Findings are objects that could not be restored as they were.
+	Findings []manifest.Finding `json:"findings,omitempty"`
 }
 
 // Replaced is something that was in the way.

@@ -32,7 +32,7 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 	}
 	m := r.set.Manifest
 	if r.Target != "" {
-		if err := r.prepareBeside(ctx); err != nil {
+		if err := r.prepareBeside(ctx, step); err != nil {
 			return "", err
 		}
 		return r.found(), fault.Point("restore.prepared")
@@ -51,14 +51,25 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 	if err := r.findTargets(); err != nil {
 		return "", err
 	}
+	if err := r.findBucket(ctx, step); err != nil {
+		return "", err
+	}
+	r.res.Mode = r.mode()
+	if err := r.checkExtra(); err != nil {
+		return "", err
+	}
 	step.Update("looking at the instance")
-	for _, check := range []func(context.Context) error{
+	checks := []func(context.Context) error{
 		r.checkPlaces, // every path of the instance is one that the set goes to
 		r.checkKey,    // the server never starts without its opencloud.yaml
 		r.checkState,  // the instance can be stopped and started
 		r.checkVersion,
 		r.checkRoom, // space, and what the file systems can hold
-	} {
+	}
+	if r.onlyBucket() {
+		checks = nil // the instance is not touched
+	}
+	for _, check := range checks {
 		if err := check(ctx); err != nil {
 			return "", err
 		}
@@ -66,10 +77,16 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 	if err := r.describe(ctx); err != nil {
 		return "", err
 	}
+	if err := r.compareBucket(ctx, step); err != nil {
+		return "", err
+	}
 	if r.DryRun {
-		return r.found() + "; nothing was done", nil
+		return r.found() + "; nothing was done", r.agreeExtra()
 	}
 	if err := r.agree(); err != nil {
+		return "", err
+	}
+	if err := r.agreeExtra(); err != nil {
 		return "", err
 	}
 	return r.found(), fault.Point("restore.prepared")
@@ -81,8 +98,14 @@ func (r *run) found() string {
 	for _, it := range r.items {
 		bytes += it.Bytes
 	}
-	return fmt.Sprintf("set %s of %s, OpenCloud %s, %s, %s", r.set.ID, r.set.Manifest.Instance,
-		r.set.Manifest.OpenCloud, english.Plural(len(r.items), "root", ""), humanize.IBytes(bytes))
+	s := fmt.Sprintf("set %s of %s, OpenCloud %s", r.set.ID, r.set.Manifest.Instance, r.set.Manifest.OpenCloud)
+	if len(r.items) > 0 {
+		s += fmt.Sprintf(", %s, %s", english.Plural(len(r.items), "root", ""), humanize.IBytes(bytes))
+	}
+	if b := r.res.Bucket; b != nil {
+		s += fmt.Sprintf(", %s of the bucket, %s", english.Plural(int(b.Objects), "object", ""), humanize.IBytes(b.Bytes))
+	}
+	return s
 }
 
 // findSet finds the set and sees that all of it is there.
@@ -120,10 +143,9 @@ func (r *run) checkSet(m *manifest.Manifest) error {
 		return fail.Usagef("restore what it holds with --component "+strings.ReplaceAll(join(m.Components), " ", "")+
 			", or choose a full set: see \"ocbackup list\"", "set %s is not a full set: it holds %s only", m.Set, join(m.Components))
 	}
-	blobs := r.res.Full || slices.Contains(r.Components, opencloud.Blobs)
-	if m.Layout.Driver == opencloud.DecomposedS3 && blobs {
-		return fail.Usagef("put the bucket's objects back with the tool that copied them; restore the rest with --component config,system,metadata",
-			"set %s was taken with storage driver decomposeds3: the files' contents lie in an S3 bucket and are not in the set", m.Set)
+	if r.res.Full && m.Layout.Driver == opencloud.DecomposedS3 && m.Bucket == nil {
+		return fail.Usagef("restore the rest with --component "+strings.ReplaceAll(join(m.Components), " ", ""),
+			"set %s says that it is full, but it holds no S3 bucket, which the storage driver decomposeds3 keeps the blobs in", m.Set)
 	}
 	if c := r.cfg.Layout.Driver; c != "" && c != m.Layout.Driver {
 		return fail.Usagef("restore with the configuration of an instance that has the same storage driver",
@@ -161,7 +183,7 @@ func (r *run) chooseRoots() error {
 	for _, n := range m.NotProtected {
 		r.res.Not = append(r.res.Not, n+" (no set holds it)")
 	}
-	if len(items) == 0 {
+	if len(items) == 0 && !r.wantsBucket() {
 		hint := "see \"ocbackup show " + m.Set + "\""
 		if len(r.res.Not) > 0 {
 			hint = strings.Join(r.res.Not, "\n")
@@ -252,6 +274,8 @@ func (r *run) takeLock(ctx context.Context) error {
 		return fail.New(fail.Locked, "another run has just left the instance in the midst of its work", "run \"ocbackup recover\", then this command again")
 	case oldDataMoved(j):
 		return recovered
+	case r.wantsBucket() && slices.Equal(r.Components, []opencloud.Component{opencloud.Blobs}):
+		r.note("OpenCloud does not start (" + oneLine(recovered) + "). When the objects are back: " + recovery.Command(dir))
 	default:
 		r.ailing = true
 		r.note("OpenCloud does not start (" + oneLine(recovered) + "); its data are replaced, and it is started with those.")
@@ -312,7 +336,9 @@ func (r *run) describe(ctx context.Context) error {
 	if r.DryRun && r.reindexWhy != "" {
 		r.res.Reindex, r.res.ReindexWhy = ReindexWould, r.reindexWhy
 	}
-	if !r.res.Full {
+	if r.onlyBucket() {
+		r.note("Only objects of the bucket are restored: OpenCloud is neither stopped nor changed.")
+	} else if !r.res.Full {
 		r.note("Only " + join(r.Components) + " is restored: it will be of another moment than the rest of the instance.")
 	}
 	if len(r.maps) > 0 && slices.ContainsFunc(r.items, func(it *item) bool { return it.Name == "deployment" }) {
@@ -345,20 +371,30 @@ func (r *run) inTheWay(it *item) int {
 
 // agree asks before anything is replaced.
 func (r *run) agree() error {
-	if r.Yes || len(r.res.Replaced) == 0 {
+	if r.Yes || len(r.res.Replaced) == 0 && (r.bucket == nil || r.bucket.diff.Differing == 0) {
 		return nil
 	}
 	var b strings.Builder
 	m := r.set.Manifest
-	fmt.Fprintf(&b, "Set %s (OpenCloud %s, its state of %s) replaces what is there now; OpenCloud is stopped for it:\n",
+	fmt.Fprintf(&b, "Set %s (OpenCloud %s, its state of %s) replaces what is there now",
 		r.set.ID, m.OpenCloud, m.Frozen.Local().Format(time.DateTime))
+	if !r.onlyBucket() {
+		b.WriteString("; OpenCloud is stopped for it")
+	}
+	b.WriteString(":\n")
 	for _, x := range r.res.Replaced {
 		fmt.Fprintf(&b, "  %s (%s, %s)\n", x.what(), x.Root, english.Plural(x.Entries, "entry", "entries"))
 		if x.Aside != "" {
 			fmt.Fprintf(&b, "    the old data is kept in %s\n", x.Aside)
 		}
 	}
-	if r.InPlace {
+	if x := r.res.Bucket; x != nil && x.Restored > 0 {
+		fmt.Fprintf(&b, "  %s: %s, %s\n", x.Destination, english.Plural(int(x.Restored), "object", ""), humanize.IBytes(x.RestoredBytes))
+		if x.Differing > 0 {
+			fmt.Fprintf(&b, "    %s another content there than in the set, and is overwritten\n", english.Plural(int(x.Differing), "object has", "objects have"))
+		}
+	}
+	if r.InPlace && !r.onlyBucket() {
 		b.WriteString("The old data is OVERWRITTEN: this can't be undone.\n")
 	}
 	question := strings.TrimRight(b.String(), "\n")

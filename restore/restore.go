@@ -11,6 +11,7 @@ package restore
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,6 +32,8 @@ import (
 type step struct {
 	name string
 	do   func(context.Context, progress.Step) (string, error)
+	// needed tells whether there is anything to do; nil: there is.
+	needed func() bool
 }
 
 // Run restores. When it fails before the new data is in place, the old is as it
@@ -43,28 +46,38 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	defer r.close()
 
 	steps := []step{
-		{"prepare", r.prepare}, // whatever could fail later fails here, with nothing stopped
+		{"prepare", r.prepare, nil}, // whatever could fail later fails here, with nothing stopped
 	}
 	switch {
 	case o.DryRun:
 	case o.Target != "":
 		steps = append(steps,
-			step{"restore", r.beside}, // below the target; the instance is not touched
+			step{"restore", r.beside, nil}, // below the target; the instance is not touched
 		)
 	case o.InPlace:
 		steps = append(steps,
-			step{"cold", r.coldInPlace}, // the instance away: overwritten, compared, started, ready
-			step{"reindex", r.reindex},  // where the restored index can't be used
+			step{"bucket", r.fillBucket, r.hasBucket}, // while the instance runs: the objects that the bucket lacks
+			step{"cold", r.coldInPlace, r.hasRoots},   // the instance away: overwritten, compared, started, ready
 		)
 	default:
 		steps = append(steps,
-			step{"stage", r.stage},     // while the instance runs: the data beside its place
-			step{"check", r.check},     // what was staged, before anything is stopped
-			step{"cold", r.cold},       // the instance away: exchanged, started, ready
-			step{"reindex", r.reindex}, // where the restored index can't be used
+			step{"stage", r.stage, r.hasRoots},        // while the instance runs: the data beside its place
+			step{"check", r.check, r.hasRoots},        // what was staged, before anything is stopped
+			step{"bucket", r.fillBucket, r.hasBucket}, // the objects that the bucket lacks
+			step{"cold", r.cold, r.hasRoots},          // the instance away: exchanged, started, ready
+		)
+	}
+	if !o.DryRun && o.Target == "" {
+		steps = append(steps,
+			step{"mend", r.mendBucket, r.hasBucket},    // objects that the server has deleted before it was stopped
+			step{"reindex", r.reindex, r.hasRoots},     // where the restored index can't be used
+			step{"delete", r.deleteExtra, r.hasBucket}, // objects that the set does not have, if asked for
 		)
 	}
 	for _, s := range steps {
+		if s.needed != nil && !s.needed() {
+			continue
+		}
 		rep := o.Report.Step(s.name)
 		summary, err := s.do(ctx, rep)
 		if err != nil {
@@ -113,6 +126,10 @@ type run struct {
 	keep     []string // paths in the midst of the targets that stay
 	other    bool     // the installed server has another version than the set
 
+	// bucket
+	bucket *bucketPart // nil: there is none, or it is not wanted
+	temp   []string    // temporary directories
+
 	// stage, check
 	made         []string // directories that were made for the staging, outermost first
 	stages       []string // staging directories
@@ -135,6 +152,8 @@ func (r *run) mode() string {
 	switch {
 	case r.Target != "":
 		return ModeBeside
+	case r.onlyBucket():
+		return ModeBucket
 	case r.InPlace:
 		return ModeInPlace
 	}
@@ -206,6 +225,8 @@ func (r *run) failure(ctx context.Context, name string, err error) error {
 // state says what state things are in.
 func (r *run) state() string {
 	switch {
+	case r.onlyBucket() && r.done:
+		return "the objects are in " + r.bucket.name + "; OpenCloud was not touched"
 	case r.hold:
 		return "OPENCLOUD IS STOPPED, and its data are half restored; it is not started like that"
 	case r.stopped && !r.back && r.done:
@@ -219,7 +240,7 @@ func (r *run) state() string {
 	case r.done:
 		return "the restored data is in place; OpenCloud is stopped"
 	case r.ailing && !r.stopped:
-		return "nothing was changed; OpenCloud does not start, as before"
+		return "nothing was changed" + r.saveObjects() + "; OpenCloud does not start, as before"
 	case r.held != nil:
 		return "OpenCloud is stopped: an earlier restore in place was not completed"
 	case r.stopped && r.running():
@@ -227,7 +248,15 @@ func (r *run) state() string {
 	case r.stopped:
 		return "OpenCloud is stopped, as it was before, with its old data"
 	}
-	return "nothing was stopped or changed"
+	return "nothing was stopped or changed" + r.saveObjects()
+}
+
+// saveObjects says what a restore that failed before the stop has done all the same.
+func (r *run) saveObjects() string {
+	if r.bucket == nil || !r.bucket.touched || r.Target != "" {
+		return ""
+	}
+	return ", save for objects that were added to " + r.bucket.name
 }
 
 // close gives back what the run holds. What was staged stays while it is needed to
@@ -252,6 +281,14 @@ func (r *run) close() {
 	if undone && r.journaled {
 		if err := r.forget(); err != nil {
 			r.note(err.Error() + "; to tidy up: " + recovery.Command(r.stateDir()))
+		}
+	}
+	if r.bucket != nil {
+		r.bucket.close()
+	}
+	for _, dir := range r.temp {
+		if err := os.RemoveAll(dir); err != nil {
+			r.note("A temporary directory could not be removed: " + err.Error())
 		}
 	}
 	r.lock.Release()

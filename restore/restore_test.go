@@ -316,7 +316,7 @@ func TestSetsThatAreRefused(t *testing.T) {
 		"not full": {func(r *run) {
 			r.set.Manifest.Full, r.set.Manifest.Components = false, []opencloud.Component{"config", "system"}
 		}, "not a full set: it holds config, system only"},
-		"bucket":         {func(r *run) { r.set.Manifest.Layout.Driver, r.cfg.Layout.Driver = "decomposeds3", "" }, "lie in an S3 bucket"},
+		"bucket":         {func(r *run) { r.set.Manifest.Layout.Driver, r.cfg.Layout.Driver = "decomposeds3", "" }, "holds no S3 bucket"},
 		"another driver": {func(r *run) { r.cfg.Layout.Driver = opencloud.Decomposed }, "taken with storage driver posix"},
 	} {
 		t.Run(name, func(t *testing.T) {

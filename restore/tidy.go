@@ -7,7 +7,7 @@ import (
 
 // tidy ends a restore whose data is in place.
 func (r *run) tidy() {
-	if r.DryRun || r.Target != "" {
+	if r.DryRun || r.Target != "" || r.onlyBucket() {
 		return
 	}
 	r.unstage()

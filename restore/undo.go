@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/ocbackup/ocbackup/atomicfile"
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
@@ -34,6 +36,9 @@ type undoRecord struct {
 	Instance string          `json:"instance"`
 	Time     time.Time       `json:"time"`
 	Server   recovery.Server `json:"server"`
+	// ObjectsDeleted is how many objects the restore deleted from the bucket, or was
+	// about to: they do not come back.
+	ObjectsDeleted uint64 `json:"objects_deleted,omitempty"`
 	guard.Exchange
 }
 
@@ -179,6 +184,10 @@ func (o UndoOptions) agree(rec *undoRecord) error {
 	}
 	question := fmt.Sprintf("This takes back the restore of set %s (%s). What OpenCloud was given since is no longer seen in it.",
 		rec.Set, rec.Time.Local().Format(time.DateTime))
+	if rec.ObjectsDeleted > 0 {
+		question += fmt.Sprintf("\nThe restore deleted objects from the bucket (%s): files that were uploaded since the set was made will be unreadable.",
+			humanize.Comma(int64(rec.ObjectsDeleted)))
+	}
 	if o.Confirm != nil {
 		ok, err := o.Confirm(question, "undo")
 		if err != nil || ok {
@@ -306,6 +315,14 @@ func (u *undo) tell(res *Result, x guard.Exchange) error {
 	}
 	if len(res.Aside) > 0 {
 		res.Delete = recovery.RemoveCommand(res.Aside)
+	}
+	if u.rec.Server.Layout.Driver == opencloud.DecomposedS3 {
+		text := "The bucket is no part of an undo: objects that the restore added stay, and what OpenCloud has deleted from it since stays deleted."
+		if u.rec.ObjectsDeleted > 0 {
+			text = "The bucket is no part of an undo: files whose objects the restore deleted are unreadable now."
+		}
+		res.Notes = append(res.Notes, text)
+		u.Report.Note(text)
 	}
 	m, err := index.Required(u.dir)
 	if m != nil {
