@@ -33,7 +33,7 @@ var Version = "dev"
 const exitCodes = `EXIT CODES:
    0 done    1 failed, nothing committed    2 usage or configuration    3 something could not be read
    4 damage found    5 OPENCLOUD IS NOT BACK, look now    6 another run holds the lock
-   7 deadline exceeded    8 repository unreachable or locked    130 interrupted
+   7 deadline exceeded    8 repository or bucket unreachable or locked    130 interrupted
 `
 
 // errInterrupted is the cause of a context that a signal ended.
@@ -127,6 +127,7 @@ install" for every night. "ocbackup restore" brings it all back.
 		Commands: []*cli.Command{
 			initCommand(), doctorCommand(), backupCommand(), listCommand(), showCommand(),
 			verifyCommand(), restoreCommand(), reindexCommand(), recoverCommand(), scheduleCommand(),
+			bucketCommand(),
 			guardCommand(),
 		},
 	}

@@ -34,6 +34,7 @@ EXAMPLES:
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print the plan and change nothing"},
 			componentFlag("back up only these `COMPONENTS`"),
+			&cli.BoolFlag{Name: "accept-empty-bucket", Usage: "go on although the S3 bucket, which had objects at the last backup, has none"},
 		},
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
@@ -49,7 +50,7 @@ EXAMPLES:
 			if err != nil {
 				return err
 			}
-			o := backup.Options{Config: e.cfg, Repo: r, Version: Version, Components: components, Report: e.rep}
+			o := backup.Options{Config: e.cfg, Repo: r, Version: Version, Components: components, AcceptEmptyBucket: c.Bool("accept-empty-bucket"), Report: e.rep}
 			if c.Bool("dry-run") {
 				plan, err := backup.DryRun(c.Context, o)
 				if err != nil {
@@ -119,6 +120,13 @@ func printPlan(w io.Writer, p *backup.Plan) {
 		t.AppendRow(table.Row{r.Name, joinComponents(r.Components), r.When, what})
 	}
 	t.Render()
+	if b := p.Bucket; b != nil {
+		first := ""
+		if b.New {
+			first = " (first time: all of it is copied)"
+		}
+		fmt.Fprintf(w, "\n%s, to the pool %s%s\n", b.Source, b.Pool, first)
+	}
 	if !p.Full {
 		fmt.Fprintln(w, "\nThis would not be a full set: an instance can't be restored from it alone.")
 	}
@@ -133,6 +141,9 @@ func printBackup(w io.Writer, r *backup.Result) {
 	printNotProtected(w, r.NotProtected)
 	fmt.Fprintf(w, "\nSet %s: %s in %s files, %s new. Search index %s.\n", r.Set, humanize.IBytes(r.Bytes),
 		humanize.Comma(int64(r.Files)), humanize.IBytes(r.Added), r.Search.State)
+	if b := r.Bucket; b != nil {
+		fmt.Fprintf(w, "Bucket %s: %s, %s new, in the pool %s.\n", b.Name, objects(b.Objects, b.Bytes), humanize.IBytes(b.NewBytes), b.Pool.Location)
+	}
 	away := "OpenCloud was not running and was left so."
 	if r.WasRunning {
 		away = fmt.Sprintf("OpenCloud was away for %s.", seconds(r.Downtime.Total))

@@ -97,8 +97,8 @@ type setView struct {
 	Driver     opencloud.Driver      `json:"driver,omitempty"`
 	Components []opencloud.Component `json:"components,omitempty"`
 	Files      uint64                `json:"files"`
-	Bytes      uint64                `json:"bytes"`
-	Added      uint64                `json:"added"` // in the repository, compressed
+	Bytes      uint64                `json:"bytes"` // of files and the bucket's objects
+	Added      uint64                `json:"added"` // in the repository, compressed, and in the pool
 	Downtime   float64               `json:"downtime_s"`
 	Search     string                `json:"search,omitempty"`
 	// State is complete, partial (not all components), broken (snapshots are gone) or
@@ -128,6 +128,10 @@ func view(s *manifest.Set) setView {
 		v.Files += r.Files
 		v.Bytes += r.Bytes
 		v.Added += r.Added
+	}
+	if b := m.Bucket; b != nil {
+		v.Bytes += b.Bytes
+		v.Added += b.NewBytes
 	}
 	switch {
 	case len(s.Missing) > 0:

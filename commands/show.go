@@ -9,6 +9,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
 
+	"github.com/ocbackup/ocbackup/bucket"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
 )
@@ -73,6 +74,9 @@ func printSet(w io.Writer, s *manifest.Set) {
 	if m.WasRunning {
 		d := m.Downtime
 		line("downtime", "%s: stop %s, store %s, start %s, ready %s", seconds(d.Total), seconds(d.Stop), seconds(d.Store), seconds(d.Start), seconds(d.Ready))
+		if m.Bucket != nil {
+			line("", "of store, the bucket took %s beside the rest, and %s alone", seconds(d.Bucket), seconds(d.BucketAlone))
+		}
 	} else {
 		line("downtime", "none: OpenCloud was not running")
 	}
@@ -85,6 +89,13 @@ func printSet(w io.Writer, s *manifest.Set) {
 	}
 	line("search index", "%s", index)
 	line("size", "%s in %s files; added %s to the repository", humanize.IBytes(v.Bytes), humanize.Comma(int64(v.Files)), humanize.IBytes(v.Added))
+	if b := m.Bucket; b != nil {
+		line("bucket", "%s at %s: %s, added %s to the pool", b.Name, b.Endpoint, objects(b.Objects, b.Bytes), objects(b.New, b.NewBytes))
+		line("pool", "%s", b.Pool.Location)
+		for _, f := range b.Findings {
+			line("finding", "%s", bucket.String(f))
+		}
+	}
 	for _, n := range m.NotProtected {
 		line("not protected", "%s", n)
 	}

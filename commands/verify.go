@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"regexp"
@@ -8,7 +9,10 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/ocbackup/ocbackup/bucket"
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/manifest"
+	"github.com/ocbackup/ocbackup/s3mirror"
 	"github.com/ocbackup/ocbackup/verify"
 )
 
@@ -46,7 +50,7 @@ EXAMPLES:
 				return err
 			}
 			rep, err := verify.Run(c.Context, verify.Options{
-				Repo: r, Set: c.Args().First(), All: c.Bool("all"), ReadData: part, Report: e.rep,
+				Repo: r, Set: c.Args().First(), All: c.Bool("all"), ReadData: part, Report: e.rep, Pool: e.poolOf,
 			})
 			if err != nil {
 				return err
@@ -78,7 +82,16 @@ func printVerify(w io.Writer, rep *verify.Report) {
 			fmt.Fprintln(w, "  - "+f)
 		}
 	}
+	for _, f := range rep.Pool {
+		fmt.Fprintln(w, "pool: "+bucket.String(f))
+	}
 	for _, f := range rep.Repository {
 		fmt.Fprintln(w, "repository: "+f)
 	}
+}
+
+// poolOf opens the pool of a set: the configured one, or on a bare host the one that
+// the manifest names.
+func (e *env) poolOf(ctx context.Context, m *manifest.Manifest) (*s3mirror.Pool, error) {
+	return bucket.OpenPool(ctx, bucket.ForSet(e.cfg, m))
 }

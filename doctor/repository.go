@@ -80,7 +80,16 @@ func (repositoryDisk) Name() string { return "repository disk" }
 
 func (repositoryDisk) Run(_ context.Context, s *Subject) []Finding {
 	dir, local := config.LocalPath(s.Config.Repository.Location)
-	if !local || dir == "" {
+	if !local {
+		return nil
+	}
+	return disk("repository", dir, s.Config)
+}
+
+// disk looks at the disk that a repository or a pool lies on; dir is empty for one
+// that lies elsewhere.
+func disk(what, dir string, c *config.Config) []Finding {
+	if dir == "" {
 		return nil
 	}
 	var st unix.Statfs_t
@@ -88,15 +97,15 @@ func (repositoryDisk) Run(_ context.Context, s *Subject) []Finding {
 		return []Finding{failure(fail.Repository, "", "%s: %v", dir, err)}
 	}
 	var out []Finding
-	for _, data := range []string{s.Config.Layout.DataDir, s.Config.Layout.UsersRoot} {
+	for _, data := range []string{c.Layout.DataDir, c.Layout.UsersRoot} {
 		if sameDisk(dir, data) {
-			out = append(out, warning("put the repository on another disk, better on another machine",
+			out = append(out, warning("put the "+what+" on another disk, better on another machine",
 				"%s is on the file system of OpenCloud's data: what destroys one destroys both", dir))
 			break
 		}
 	}
-	if inside(dir, s.Config) {
-		out = append(out, failure(fail.Usage, "move the repository out of it", "%s lies inside what is backed up", dir))
+	if inside(dir, c) {
+		out = append(out, failure(fail.Usage, "move the "+what+" out of it", "%s lies inside what is backed up", dir))
 	}
 	free := freeBytes(st)
 	if total := st.Blocks * uint64(st.Bsize); free < total/20 || free < 1<<30 {

@@ -14,6 +14,7 @@ import (
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
+	"github.com/ocbackup/ocbackup/s3mirror"
 )
 
 // Options say what is verified, and how deep.
@@ -25,7 +26,9 @@ type Options struct {
 	// ReadData is passed on to the check of the repository: empty for its structure
 	// alone, "n/t" or "x%" to read that part of the data too.
 	ReadData string
-	Report   progress.Reporter
+	// Pool opens the pool that a set's bucket was copied to.
+	Pool   func(context.Context, *manifest.Manifest) (*s3mirror.Pool, error)
+	Report progress.Reporter
 }
 
 // Report is what was found.
@@ -34,7 +37,9 @@ type Report struct {
 	ReadData string      `json:"read_data,omitempty"`
 	// Repository lists what the check of the repository found.
 	Repository []string `json:"repository_findings,omitempty"`
-	Sound      bool     `json:"sound"`
+	// Pool lists the objects that sets need and the pool does not hold as they were stored.
+	Pool  []manifest.Finding `json:"pool_findings,omitempty"`
+	Sound bool               `json:"sound"`
 }
 
 // SetReport is what was found in one set.
@@ -43,6 +48,7 @@ type SetReport struct {
 	Full     bool     `json:"full"`
 	Files    uint64   `json:"files"`
 	Bytes    uint64   `json:"bytes"`
+	Objects  uint64   `json:"objects,omitempty"` // of the bucket
 	Findings []string `json:"findings,omitempty"`
 }
 
@@ -72,6 +78,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		rep.Sets = append(rep.Sets, sr)
 	}
 	step.Done(fmt.Sprintf("%d looked at", len(rep.Sets)))
+	if err := verifyPool(ctx, o, sets, rep); err != nil {
+		return nil, err
+	}
 
 	step = o.Report.Step("check")
 	step.Update("restic checks the repository")
@@ -133,6 +142,9 @@ func verifySet(ctx context.Context, r *repo.Repo, s *manifest.Set, step progress
 		return rep, nil
 	}
 	rep.Full = s.Manifest.Full
+	if b := s.Manifest.Bucket; b != nil {
+		rep.Objects = b.Objects
+	}
 	for _, name := range s.Missing {
 		found("root %s: its snapshot is gone from the repository", name)
 	}
