@@ -37,6 +37,7 @@ type cloud struct {
 	config map[string]map[string]string // table, key, TOML value
 	web    string                       // address of the server's proxy
 	env    []string                     // of the server
+	s3     *env.S3                      // that holds the bucket of driver decomposeds3; nil for others
 }
 
 // newCloud makes an instance on a fresh tree, and starts it.
@@ -56,7 +57,9 @@ func newRecordedCloud(t testing.TB, fixture string) *cloud {
 	t.Helper()
 	driver := fixture[strings.LastIndexByte(fixture, '-')+1:]
 	c := prepareCloud(t, driver, fixture)
-	env.ExtractFixture(t, fixture, c.dir)
+	if tree := env.ExtractFixture(t, fixture, c.dir); tree.Bucket != "" {
+		c.s3.LoadBucket(t, env.BucketName, tree.Bucket)
+	}
 	c.start()
 	return c
 }
@@ -76,6 +79,11 @@ func prepareCloud(t testing.TB, driver, fixture string) *cloud {
 	c.env = append(c.env, "STANDIN_INTERVAL=20ms")
 	c.web = c.serverEnv("PROXY_HTTP_ADDR")
 	newRepository(t, c.path("repository"))
+	if driver == "decomposeds3" {
+		var vars []string
+		c.s3, vars = env.ServerBucket(t, env.Tree{})
+		c.env = append(c.env, vars...)
+	}
 
 	var server strings.Builder
 	fmt.Fprintf(&server, "STANDIN='%s'\nexport", serverProgram(t))
@@ -98,6 +106,13 @@ func prepareCloud(t testing.TB, driver, fixture string) *cloud {
 		},
 		"ready": {"address": strconv.Quote(c.web), "idm_address": strconv.Quote(c.serverEnv("IDM_LDAPS_ADDR")), "timeout": `"30s"`},
 		"log":   {"format": `"console"`},
+	}
+	if c.s3 != nil {
+		c.config["bucket"] = map[string]string{
+			"endpoint": strconv.Quote(c.s3.Endpoint), "region": strconv.Quote(c.s3.Region), "name": strconv.Quote(env.BucketName),
+			"env_file": strconv.Quote(c.s3.AWSFile(t)),
+		}
+		c.config["pool"] = map[string]string{"location": c.quoted("pool")}
 	}
 	if env.RealServer(t) != "" {
 		// It takes longer, above all where it shares the machine with others.
@@ -421,8 +436,12 @@ func (c *cloud) snapshots() []snapshot {
 // check has the server program check the consistency of a copy of the instance below root
 // ("" for the instance itself): 0 consistent, 1 not, 3 attributes lost.
 func (c *cloud) check(root string) env.Result {
+	args := []string{"check"}
+	if c.s3 != nil && root != "" {
+		args = append(args, root+"/bucket") // the copy's objects, not those of now
+	}
 	return env.Exec(background, append(slices.Clone(c.env),
-		"OC_CONFIG_DIR="+root+c.path("config"), "OC_BASE_DATA_PATH="+root+c.path("data")), serverProgram(c.t), "check")
+		"OC_CONFIG_DIR="+root+c.path("config"), "OC_BASE_DATA_PATH="+root+c.path("data")), serverProgram(c.t), args...)
 }
 
 // restoreCopy restores a set beside the instance, checks that nothing of it is lost

@@ -126,14 +126,16 @@ func checkCall(t *testing.T, doc, call, top string, commands []string) {
 
 var marked = regexp.MustCompile("(?s)<!-- test: (\\S+) -->\n *```sh\n(.*?)```")
 
-// TestDocumentsRun runs the shell blocks that are marked in the documents, in the
-// order of a story: set up, back up, lose everything, bring it back.
-func TestDocumentsRun(t *testing.T) {
-	c := newRecordedCloud(t, "opencloud-4.0-posix")
-	c.configure("ready", "timeout", `"30s"`)
+// markedBlocks returns the marked shell blocks of all documents by their marks: those
+// that are about the bucket, or the others.
+func markedBlocks(t *testing.T, c *cloud, bucket bool) map[string]string {
+	t.Helper()
 	blocks := map[string]string{}
 	for _, doc := range documents(t) {
 		for _, m := range marked.FindAllStringSubmatch(readFile(t, doc), -1) {
+			if strings.HasPrefix(m[1], "bucket") != bucket {
+				continue
+			}
 			if blocks[m[1]] != "" {
 				t.Errorf("two blocks have the mark %q", m[1])
 			}
@@ -141,16 +143,45 @@ func TestDocumentsRun(t *testing.T) {
 			blocks[m[1]] = strings.ReplaceAll(m[2], "/srv/", c.dir+"/srv/")
 		}
 	}
+	return blocks
+}
+
+// shell is the environment in which blocks of the documents run: with ocbackup and
+// restic in the PATH.
+func (c *cloud) shell() []string {
+	c.t.Helper()
 	bin := c.path("bin")
-	for name, target := range map[string]string{"ocbackup": ocbackupProgram(t), "restic": env.Restic(t, "0.18")} {
+	for name, target := range map[string]string{"ocbackup": ocbackupProgram(c.t), "restic": env.Restic(c.t, "0.18")} {
 		if err := errors.Join(os.MkdirAll(bin, 0o755), os.Symlink(target, filepath.Join(bin, name))); err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
 	}
-	shell := []string{
+	return []string{
 		"PATH=" + bin + ":" + os.Getenv("PATH"), "OCBACKUP_CONFIG=" + c.path("ocbackup.toml"),
 		"REPOSITORY=" + c.path("repository"), "PASSWORD_FILE=" + c.path("password"), "RESTIC_CACHE_DIR=" + c.path("cache"),
 	}
+}
+
+// TestBucketDocumentsRun runs the marked blocks that are about the bucket.
+func TestBucketDocumentsRun(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t, "decomposeds3")
+	c.backup()
+	shell := c.shell()
+	for name, script := range markedBlocks(t, c, true) {
+		r := env.Exec(t.Context(), shell, "sh", "-euc", script)
+		t.Logf("%s: %s\n%s%s", name, script, r.Stdout, r.Stderr)
+		wants(t, r, 0)
+		c.running()
+	}
+}
+
+// TestDocumentsRun runs the shell blocks that are marked in the documents, in the
+// order of a story: set up, back up, lose everything, bring it back.
+func TestDocumentsRun(t *testing.T) {
+	c := newRecordedCloud(t, "opencloud-4.0-posix")
+	c.configure("ready", "timeout", `"30s"`)
+	blocks, shell := markedBlocks(t, c, false), c.shell()
 	back := func(c *cloud) {
 		c.running()
 		c.stop() // while it runs it writes

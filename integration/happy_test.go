@@ -5,6 +5,7 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,8 +112,11 @@ func TestThereAndBack(t *testing.T) {
 		{"4.0 posix", "opencloud-4.0-posix", "", "0.18"},
 		{"early decomposed", "opencloud-decomposed", "", "0.18"},
 		{"4.0 decomposed", "opencloud-4.0-decomposed", "", "0.19"},
+		{"early decomposeds3", "opencloud-decomposeds3", "", "0.19"},
+		{"4.0 decomposeds3", "opencloud-4.0-decomposeds3", "", "0.18"},
 		{"fresh posix", "", "posix", "0.19"},
 		{"fresh decomposed", "", "decomposed", "0.18"},
+		{"fresh decomposeds3", "", "decomposeds3", "0.19"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -132,7 +136,7 @@ func TestThereAndBack(t *testing.T) {
 			// frozen is one under a server that was stopped before.
 			c.stop()
 			first := c.backup()
-			frozen := treesum(t, c.dir, "config", "data")
+			frozen, blobs := treesum(t, c.dir, "config", "data"), c.bucket()
 			c.stopped()
 			c.start()
 
@@ -156,8 +160,12 @@ func TestThereAndBack(t *testing.T) {
 			// The disk dies.
 			c.kill()
 			c.remove("config", "data")
+			c.wipeBucket()
 			r := c.run("restore", "--yes", "--no-start", first)
 			wants(t, r, 0)
+			if got := c.bucket(); !maps.Equal(got, blobs) {
+				t.Errorf("the bucket has %d objects, had %d", len(got), len(blobs))
+			}
 			sameTrees(t, frozen, treesum(t, c.dir, "config", "data"))
 			c.sparse("")
 			wants(t, c.check(""), 0)

@@ -20,7 +20,7 @@ var actions = []struct {
 
 // backupPoints are the steps of a backup at which it is disturbed, in their order.
 var backupPoints = []string{
-	"prepare.begin", "hot.begin", "cold.begin", "cold.journaled", "cold.stopped", "cold.stored", "cold.end",
+	"prepare.begin", "hot.begin", "hot.bucket", "cold.begin", "cold.journaled", "cold.stopped", "cold.bucket", "cold.stored", "cold.end",
 	"commit.begin", "commit.end", "tidy.begin",
 }
 
@@ -29,7 +29,7 @@ var backupPoints = []string{
 func TestBackupDisturbed(t *testing.T) {
 	t.Parallel()
 	for _, action := range actions {
-		for _, driver := range []string{"posix", "decomposed"} {
+		for _, driver := range []string{"posix", "decomposed", "decomposeds3"} {
 			if driver == "decomposed" && action.name != "KILL" {
 				continue // the steps are the same; the worst of them shows it
 			}
@@ -38,7 +38,11 @@ func TestBackupDisturbed(t *testing.T) {
 				c := newCloud(t, driver)
 				c.backup()
 				for _, point := range backupPoints {
-					if driver == "decomposed" && !strings.HasPrefix(point, "cold.") {
+					bucket := strings.HasSuffix(point, ".bucket")
+					switch {
+					case bucket && c.s3 == nil, driver == "decomposed" && !strings.HasPrefix(point, "cold."):
+						continue
+					case driver == "decomposeds3" && !bucket && (action.name != "KILL" || point != "cold.stored"):
 						continue
 					}
 					ok := t.Run(point, func(t *testing.T) {
