@@ -5,6 +5,7 @@ package integration
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/ocbackup/ocbackup/integration/env"
@@ -20,8 +21,10 @@ func TestRealContent(t *testing.T) {
 	for _, row := range []struct{ name, fixture, driver string }{
 		{"posix", "", "posix"},
 		{"decomposed", "", "decomposed"},
+		{"decomposeds3", "", "decomposeds3"},
 		{"recorded posix", "opencloud-4.0-posix", ""},
 		{"recorded decomposed", "opencloud-4.0-decomposed", ""},
+		{"recorded decomposeds3", "opencloud-4.0-decomposeds3", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -38,6 +41,7 @@ func TestRealContent(t *testing.T) {
 
 			c.kill()
 			c.remove("config", "data")
+			c.wipeBucket()
 			if res := c.restore(id); !res.Running || res.Reindex != "not needed" {
 				t.Errorf("the result is %+v", res)
 			}
@@ -50,14 +54,18 @@ func TestRealContent(t *testing.T) {
 // verifierTells damages a copy of the instance and asserts that the check tells.
 func (c *cloud) verifierTells(root string) {
 	c.t.Helper()
-	pattern, lost := "data/storage/users/users/*/standin/slot-3.dat", 3
-	if c.driver != "posix" {
-		pattern, lost = "data/storage/users/spaces/*/*/blobs/*/*/*/*/-*", 1
+	pattern, lost := root+c.path("data/storage/users/users/*/standin/slot-3.dat"), 3
+	switch c.driver {
+	case "decomposed":
+		pattern, lost = root+c.path("data/storage/users/spaces/*/*/blobs/*/*/*/*/-*"), 1
+	case "decomposeds3":
+		pattern, lost = root+"/bucket/*/*/*/*/*/-*", 1
 	}
-	files, _ := filepath.Glob(root + c.path(pattern))
+	files, _ := filepath.Glob(pattern)
 	if len(files) == 0 {
 		c.t.Fatalf("no %s", pattern)
 	}
+	name := strings.TrimPrefix(files[0], root+"/bucket/") // objects are named by their keys
 	content, err := os.ReadFile(files[0])
 	if err != nil {
 		c.t.Fatal(err)
@@ -66,11 +74,11 @@ func (c *cloud) verifierTells(root string) {
 	if err := os.WriteFile(files[0], content, 0o600); err != nil {
 		c.t.Fatal(err)
 	}
-	wants(c.t, c.check(root), 1, files[0])
+	wants(c.t, c.check(root), 1, name)
 	if c.driver == "posix" {
 		wants(c.t, env.Exec(background, nil, "setfattr", "-x", "user.oc.blobid", files[0]), 0)
 	} else if err := os.Remove(files[0]); err != nil {
 		c.t.Fatal(err)
 	}
-	wants(c.t, c.check(root), lost, files[0])
+	wants(c.t, c.check(root), lost, name)
 }

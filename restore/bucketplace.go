@@ -137,7 +137,7 @@ func (r *run) destinationBucket(ctx context.Context, b *bucketPart) (*s3mirror.B
 	var err error
 	if b.own {
 		if to.Endpoint, err = discover.Reach(ctx, &c); err != nil {
-			return nil, r.bareHint(err, "name the bucket as this host reaches it: --bucket-target s3:http://host:port/"+b.id.name+" --no-start")
+			return nil, r.bareHint(err, "start the S3 server first, and let this host know its name (in /etc/hosts, say);\nor name the bucket as this host reaches it: --bucket-target s3:http://host:port/"+b.id.name+" --bucket-env-file FILE --no-start")
 		}
 	}
 	access, secret, session, ok, err := c.BucketKeys()

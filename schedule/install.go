@@ -38,6 +38,11 @@ func Install(ctx context.Context, dir, instance string, plan *Plan) (*Result, er
 	if err := res.needSystemd(ctx); err != nil {
 		return nil, err
 	}
+	if plan.pool != "" {
+		if err := os.MkdirAll(plan.pool, 0o700); err != nil {
+			return nil, fail.Wrap(fail.Failed, err, "make the directory of the pool", "mount its disk, or correct location in [pool]")
+		}
+	}
 	keep := map[string]bool{}
 	for _, u := range plan.Units {
 		keep[u.Name] = true

@@ -64,6 +64,9 @@ type Plan struct {
 	Units []Unit `json:"units"`
 	// Warnings tell what an admin should know or change before relying on it.
 	Warnings []string `json:"warnings,omitempty"`
+	// pool is the directory of a pool on this machine: the units' sandbox wants it to
+	// be there, also before the first backup fills it.
+	pool string
 }
 
 // prefix is what the names of an instance's units begin with. Names of instances
@@ -82,7 +85,8 @@ func Render(o Options) (*Plan, error) {
 		return nil, err
 	}
 	d := o.data()
-	plan := &Plan{Warnings: o.warnings()}
+	pool, _ := config.LocalPath(o.Config.Pool.Location)
+	plan := &Plan{Warnings: o.warnings(), pool: pool}
 	add := func(name, template string, data any) error {
 		text, err := render(template, data)
 		if err != nil {

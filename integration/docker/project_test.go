@@ -63,11 +63,21 @@ type project struct {
 	volumes bool     // config and data are volumes
 	env     []string // of ocbackup
 	config  string   // ocbackup.toml
+	bucket  string   // directory of the bucket's objects; "" without one
+	secrets []string // what ocbackup must not tell
 }
 
 // newProject makes a project and starts it. The image is of this version, which no
 // other test may use that removes it.
 func newProject(t *testing.T, version string, volumes bool) *project {
+	t.Helper()
+	p := prepareProject(t, version, volumes, "opencloud-4.0-posix")
+	p.up(t)
+	return p
+}
+
+// prepareProject makes a project, with bind mounts on a recorded tree.
+func prepareProject(t *testing.T, version string, volumes bool, fixture string) *project {
 	t.Helper()
 	p := &project{DockerHost: env.Docker(t), dir: t.TempDir(), volumes: volumes}
 	p.name = "oc" + strings.ReplaceAll(version, ".", "")
@@ -83,7 +93,7 @@ func newProject(t *testing.T, version string, volumes bool) *project {
 	}
 	if !volumes {
 		vars = append(vars, "OC_CONFIG_DIR="+p.path("config"), "OC_DATA_DIR="+p.path("data"))
-		env.ExtractFixture(t, "opencloud-4.0-posix", p.dir)
+		env.ExtractFixture(t, fixture, p.dir)
 		mustRun(t, "chown", "-R", "1000:1000", p.path("config"), p.path("data"))
 	}
 	p.write(t, "project/.env", strings.Join(vars, "\n")+"\n")
@@ -93,7 +103,6 @@ func newProject(t *testing.T, version string, volumes bool) *project {
 	p.config = p.path("ocbackup.toml")
 	p.env = append(p.Env(), "OCBACKUP_CONFIG="+p.config)
 	t.Cleanup(func() { p.remove(t) })
-	p.up(t)
 	return p
 }
 
@@ -188,24 +197,50 @@ func (p *project) run(t *testing.T, args ...string) env.Result {
 // runWith is run with additions to the environment.
 func (p *project) runWith(t *testing.T, extra []string, args ...string) env.Result {
 	t.Helper()
-	return env.Exec(ctx, append(append([]string{}, p.env...), extra...), env.Ocbackup(t), args...)
+	return p.exec(t, append(append([]string{}, p.env...), extra...), append([]string{env.Ocbackup(t)}, args...)...)
+}
+
+// exec runs ocbackup, or what calls it, on the host of the engine: containers with an
+// S3 server are reached in its network only.
+func (p *project) exec(t *testing.T, vars []string, command ...string) env.Result {
+	t.Helper()
+	r := env.Exec(ctx, vars, "nsenter", p.NetArgs(command...)...)
+	for _, s := range p.secrets {
+		if strings.Contains(r.Stdout+r.Stderr, s) {
+			t.Errorf("it tells the secret %s:\n%s%s", s, r.Stdout, r.Stderr)
+		}
+	}
+	return r
 }
 
 // bare runs ocbackup on a host that knows nothing: /etc/ocbackup is empty there, and
 // afterwards in this directory.
 func (p *project) bare(t *testing.T, args ...string) (r env.Result, etc string) {
 	t.Helper()
-	etc = t.TempDir()
+	etc = newEtc(t)
+	return p.bareOn(t, etc, args...), filepath.Join(etc, "up/ocbackup")
+}
+
+// bareOn is bare with what newEtc has made.
+func (p *project) bareOn(t *testing.T, etc string, args ...string) env.Result {
+	t.Helper()
+	return p.exec(t, p.Env(), append([]string{
+		"unshare", "-m", "sh", "-c",
+		`mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/up,workdir=$0/work" /etc && { [ -d "$0/up/ocbackup" ] || rm -rf /etc/ocbackup; } && exec "$@"`, etc,
+		env.Ocbackup(t),
+	}, args...)...)
+}
+
+// newEtc makes a directory for the changes to the /etc of a new host: in up/ there.
+func newEtc(t *testing.T) string {
+	t.Helper()
+	etc := t.TempDir()
 	for _, d := range []string{"up", "work"} {
 		if err := os.Mkdir(filepath.Join(etc, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return env.Exec(ctx, p.Env(), "unshare", append([]string{
-		"-m", "sh", "-c",
-		`mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/up,workdir=$0/work" /etc && rm -rf /etc/ocbackup && exec "$@"`, etc,
-		env.Ocbackup(t),
-	}, args...)...), filepath.Join(etc, "up/ocbackup")
+	return etc
 }
 
 func wants(t *testing.T, r env.Result, code int, says ...string) {
@@ -313,9 +348,16 @@ func (p *project) running(t *testing.T) {
 // not, 3 attributes lost.
 func (p *project) check(t *testing.T, root string) env.Result {
 	t.Helper()
+	driver, args := "posix", []string{"check"}
+	if p.bucket != "" {
+		driver, args = "decomposeds3", append(args, p.bucket)
+		if root != "" {
+			args[1] = root + "/bucket" // the copy's objects, not those of now
+		}
+	}
 	return env.Exec(ctx, []string{
-		"OC_CONFIG_DIR=" + root + p.configDir(), "OC_BASE_DATA_PATH=" + root + p.dataDir(), "STORAGE_USERS_DRIVER=posix",
-	}, env.Standin(t), "check")
+		"OC_CONFIG_DIR=" + root + p.configDir(), "OC_BASE_DATA_PATH=" + root + p.dataDir(), "STORAGE_USERS_DRIVER=" + driver,
+	}, env.Standin(t), args...)
 }
 
 // good asserts that the instance runs, and that the next backup is good, consistent

@@ -32,14 +32,17 @@ const (
 var ctx = context.Background()
 
 // host is a machine with an instance on it.
-type host struct{ *env.Machine }
+type host struct {
+	*env.Machine
+	bucket []string // the server's settings that lead to its bucket; nil without one
+}
 
 // newHost boots a machine with an instance on a recorded tree, for which "ocbackup
 // init" has been run.
 func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{env.Nspawn(t)}
-	h.install(t)
+	h := &host{Machine: env.Nspawn(t)}
+	h.install(t, "opencloud-4.0-posix")
 	h.Must(t, "ocbackup", "init", "--systemd", unit, "--name", name, "--repository", repository)
 	return h
 }
@@ -47,12 +50,12 @@ func newHost(t *testing.T) *host {
 // binary is the server's: one that a restore can replace, as a mount point can't be.
 const binary = "/usr/local/bin/opencloud"
 
-// install installs the instance and starts it.
-func (h *host) install(t *testing.T) {
+// install installs the instance on a recorded tree and starts it.
+func (h *host) install(t *testing.T, fixture string) {
 	t.Helper()
 	h.Must(t, "cp", "/usr/bin/opencloud", binary)
 	h.WriteFile(t, "/etc/systemd/system/opencloud.service.d/binary.conf", "[Service]\nExecStart=\nExecStart="+binary+" server\n", 0o644)
-	h.OpenCloud(t, "opencloud-4.0-posix", "STANDIN_INTERVAL=20ms")
+	h.OpenCloud(t, fixture, append([]string{"STANDIN_INTERVAL=20ms"}, h.bucket...)...)
 }
 
 // schedule installs ocbackup's units.
@@ -219,7 +222,15 @@ func (h *host) goodSet(t *testing.T, id string) {
 // not, 3 attributes lost.
 func (h *host) check(t *testing.T, dir string) env.Result {
 	t.Helper()
-	return h.Run(t, "env", "OC_CONFIG_DIR="+dir+"/etc/opencloud", "OC_BASE_DATA_PATH="+dir+"/var/lib/opencloud", "opencloud", "check")
+	command := []string{"env", "OC_CONFIG_DIR=" + dir + "/etc/opencloud", "OC_BASE_DATA_PATH=" + dir + "/var/lib/opencloud"}
+	if h.bucket != nil {
+		command = append(append(command, "STORAGE_USERS_DRIVER=decomposeds3"), h.bucket...)
+	}
+	command = append(command, "opencloud", "check")
+	if h.bucket != nil && dir != "" {
+		command = append(command, dir+"/bucket") // the copy's objects, not those of now
+	}
+	return h.Run(t, command...)
 }
 
 // marks are files in several roots, by which a test sees which data is in place.

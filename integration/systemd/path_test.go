@@ -13,8 +13,8 @@ import (
 // dies, restore.
 func TestMainPath(t *testing.T) {
 	t.Parallel()
-	h := &host{env.Nspawn(t)}
-	h.install(t)
+	h := &host{Machine: env.Nspawn(t)}
+	h.install(t, "opencloud-4.0-posix")
 	initArgs := []string{"ocbackup", "init", "--systemd", "opencloud", "--name", name, "--repository", repository}
 
 	wants(t, h.Run(t, append(initArgs, "--dry-run")...), 0, "Would be written", `driver = "posix"`)
@@ -90,7 +90,7 @@ func (h *host) restored(t *testing.T) {
 // with a new one.
 func TestUserAndReindex(t *testing.T) {
 	t.Parallel()
-	h := &host{env.Nspawn(t)}
+	h := &host{Machine: env.Nspawn(t)}
 	h.Must(t, "useradd", "--system", "--uid", "990", "--home-dir", "/var/lib/opencloud", "opencloud")
 	// Started by a script, as servers often are, that tells who calls it and how.
 	const calls = "/var/log/calls"
