@@ -34,7 +34,9 @@ type Options struct {
 	// AcceptEmptyBucket takes an S3 bucket without objects for what it is, although it
 	// had some at the last backup.
 	AcceptEmptyBucket bool
-	Report            progress.Reporter
+	// NewPool begins another pool than that of the last backup.
+	NewPool bool
+	Report  progress.Reporter
 }
 
 // Result is what a run has done.
@@ -135,7 +137,7 @@ type run struct {
 	roots   []*root
 	last    *manifest.Manifest // of the newest committed set, nil when there is none
 	history history            // what the repository holds of this instance
-	newest  []manifest.Set     // the newest committed set, if any
+	sets    []manifest.Set     // as far back as the newest that holds the bucket, oldest first
 	mirror  *mirror            // nil: the blobs are in directories, or not wanted
 	notes   []string           // not protected
 

@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +63,31 @@ func (r *run) findBucket(ctx context.Context, step progress.Step) error {
 		return err
 	}
 	r.mirror = m
+	return r.checkPool()
+}
+
+// checkPool sees that the pool is the one that the last set refers to. A mount point
+// whose disk is away looks like a new pool.
+func (r *run) checkPool() error {
+	b := r.lastBucket()
+	if b == nil || b.Pool.ID == r.mirror.info.ID || r.NewPool {
+		return nil
+	}
+	what := fmt.Sprintf("the pool in %s is another one than that of the last backup (in %s)", r.mirror.pool.Location(), b.Pool.Location)
+	if r.mirror.info.New {
+		what = fmt.Sprintf("there is no pool in %s; the last backup went to the one in %s", r.mirror.pool.Location(), b.Pool.Location)
+	}
+	return fail.New(fail.Repository, what,
+		"is its disk mounted? correct location in [pool], or begin another pool, to which all objects are copied: ocbackup backup --new-pool")
+}
+
+// lastBucket is the bucket of the newest set that holds it; nil without one.
+func (r *run) lastBucket() *manifest.Bucket {
+	for _, s := range slices.Backward(r.sets) {
+		if s.Manifest != nil && s.Manifest.Bucket != nil {
+			return s.Manifest.Bucket
+		}
+	}
 	return nil
 }
 
@@ -78,7 +104,7 @@ func (r *run) copyBucket(ctx context.Context, step progress.Step) (string, error
 	if m.info, err = m.pool.Create(ctx, m.owner); err != nil {
 		return "", err
 	}
-	if m.copier, err = s3mirror.NewMirror(m.source, m.pool, bucket.Last(r.Repo, r.newest)); err != nil {
+	if m.copier, err = s3mirror.NewMirror(m.source, m.pool, bucket.Last(r.Repo, r.sets)); err != nil {
 		return "", err
 	}
 	due := time.Since(m.copier.Reconciled()) > r.Config.Pool.ReconcileEvery
@@ -88,8 +114,7 @@ func (r *run) copyBucket(ctx context.Context, step progress.Step) (string, error
 	if err != nil {
 		return "", err
 	}
-	r.warnOf(m.hot.Findings)
-	s := fmt.Sprintf("%s in the bucket, %s", english.Plural(int(m.hot.Listed), "object", ""), newObjects(m.hot))
+	s := fmt.Sprintf("%s in the bucket, %s%s", english.Plural(int(m.hot.Listed), "object", ""), newObjects(m.hot), purged(m.hot))
 	if m.hot.Reconciled && !isNew {
 		s += ", pool listed"
 	}
@@ -113,7 +138,6 @@ func (r *run) copyDelta(ctx context.Context, step progress.Step) error {
 	if err != nil {
 		return err
 	}
-	r.warnOf(m.cold.Findings)
 	var gone []string
 	for _, f := range m.cold.Findings {
 		if f.Kind == s3mirror.Gone {
@@ -128,22 +152,18 @@ func (r *run) copyDelta(ctx context.Context, step progress.Step) error {
 	return fault.Point("cold.bucket")
 }
 
-// warnOf tells of findings about objects, the first few by name. An object that is
-// gone is none here: while OpenCloud runs it purges, and in the cold window it is an
-// error of its own.
-func (r *run) warnOf(all []s3mirror.Finding) {
-	const most = 3
-	n := 0
-	for _, f := range bucket.Findings(all) {
-		if f.Kind == s3mirror.Gone {
-			continue
-		}
-		if n++; n <= most {
-			r.warn("bucket: " + bucket.String(f))
-		}
+// warnOfBucket tells of findings about objects, the first few by name.
+func (r *run) warnOfBucket() {
+	if r.mirror == nil {
+		return
 	}
-	if n > most {
-		r.warn(fmt.Sprintf("bucket: %d more findings; all are in the manifest (ocbackup show %s)", n-most, r.set))
+	const most = 3
+	all := bucket.Findings(r.bucketFindings())
+	for _, f := range all[:min(len(all), most)] {
+		r.warn("bucket: " + bucket.String(f))
+	}
+	if n := len(all) - most; n > 0 {
+		r.warn(fmt.Sprintf("bucket: %d more findings; all are in the manifest (ocbackup show %s)", n, r.set))
 	}
 }
 
@@ -181,13 +201,28 @@ func (r *run) bucketRecord() *manifest.Bucket {
 // bucketFindings are those of both passes that concern the set: what OpenCloud has
 // purged while it ran does not.
 func (r *run) bucketFindings() []s3mirror.Finding {
-	var out []s3mirror.Finding
+	out := slices.Clone(r.mirror.cold.Findings)
 	for _, f := range r.mirror.hot.Findings {
-		if f.Kind != s3mirror.Gone {
+		if f.Kind != s3mirror.Gone && !slices.Contains(out, f) {
 			out = append(out, f)
 		}
 	}
-	return append(out, r.mirror.cold.Findings...)
+	return out
+}
+
+// purged says how many objects were gone when they were to be copied while the
+// instance ran; empty for none. OpenCloud purges then, so that it is no finding.
+func purged(c *s3mirror.Copied) string {
+	n := 0
+	for _, f := range c.Findings {
+		if f.Kind == s3mirror.Gone {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d purged meanwhile", n)
 }
 
 // inventory is the path of the set's inventory; "" without a bucket.

@@ -23,6 +23,7 @@ import (
 
 // commit stores the manifest. The set exists from then on, and only then.
 func (r *run) commit(ctx context.Context, step progress.Step) (string, error) {
+	r.warnOfBucket()
 	m := r.manifest()
 	m.UnitEnabled = control.UnitEnabled(ctx, r.Config.Control)
 	step.Update("set " + r.set)

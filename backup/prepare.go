@@ -120,25 +120,42 @@ func (r *run) lookBack(ctx context.Context) error {
 		return r.Repo.Failure(err, "read the repository")
 	}
 	r.history = look(snaps)
-	if n := len(r.history.sets); n > 0 {
-		newest := r.history.sets[n-1]
-		var its []repo.Snapshot
-		for _, s := range snaps {
-			if s.HasTag(manifest.SetTag(newest)) {
-				its = append(its, s)
-			}
+	for _, id := range slices.Backward(r.history.sets) {
+		m, err := r.manifestOf(ctx, id)
+		if err != nil || m == nil {
+			return err
 		}
-		sets, err := manifest.FromSnapshots(ctx, r.Repo, its, r.cacheDir())
-		switch {
-		case context.Cause(ctx) != nil:
-			return context.Cause(ctx)
-		case err != nil: // it only spares storing an image again
-			r.warn("the newest manifest could not be read: " + err.Error())
-		case len(sets) > 0 && sets[0].Manifest != nil:
-			r.last, r.newest = sets[0].Manifest, sets
+		if r.last == nil {
+			r.last = m
+		}
+		if !r.wantsBucket() || m.Bucket != nil {
+			break
 		}
 	}
 	return nil
+}
+
+// manifestOf reads the manifest of a committed set and keeps the set. One that can't
+// be read, nil, only spares work that was done before.
+func (r *run) manifestOf(ctx context.Context, id string) (*manifest.Manifest, error) {
+	var its []repo.Snapshot
+	for _, s := range r.history.snapshots {
+		if s.HasTag(manifest.SetTag(id)) {
+			its = append(its, s)
+		}
+	}
+	sets, err := manifest.FromSnapshots(ctx, r.Repo, its, r.cacheDir())
+	switch {
+	case context.Cause(ctx) != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		r.warn("the manifest of set " + id + " could not be read: " + err.Error())
+		return nil, nil
+	case len(sets) == 0 || sets[0].Manifest == nil:
+		return nil, nil
+	}
+	r.sets = slices.Insert(r.sets, 0, sets[0])
+	return sets[0].Manifest, nil
 }
 
 // look sorts snapshots into a history.

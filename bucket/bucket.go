@@ -94,21 +94,24 @@ func Owner(ctx context.Context, instance string, r *repo.Repo) (s3mirror.Owner, 
 	return s3mirror.Owner{Instance: instance, Repository: id}, nil
 }
 
-// Inventories lists the inventories of all sets that hold the bucket. A set whose
-// manifest can't be read might need any object, so it is an error.
-func Inventories(r *repo.Repo, sets []manifest.Set) ([]s3mirror.SetInventory, error) {
-	var out []s3mirror.SetInventory
+// Inventories lists the inventories of all sets that hold the bucket in the pool with
+// that id, and the ids of those that hold it in another. A set whose manifest can't be
+// read might need any object, so it is an error.
+func Inventories(r *repo.Repo, sets []manifest.Set, pool string) (out []s3mirror.SetInventory, elsewhere []string, err error) {
 	for i := range sets {
 		s := &sets[i]
 		if s.Err != nil {
-			return nil, fail.Wrap(fail.Repository, s.Err, "set "+s.ID, "it is not known which objects the set needs; see \"ocbackup verify --all\"")
+			return nil, nil, fail.Wrap(fail.Repository, s.Err, "set "+s.ID, "it is not known which objects the set needs; see \"ocbackup verify --all\"")
 		}
-		if s.Manifest.Bucket == nil {
-			continue
+		switch b := s.Manifest.Bucket; {
+		case b == nil:
+		case b.Pool.ID != pool:
+			elsewhere = append(elsewhere, s.ID)
+		default:
+			out = append(out, Inventory(r, s))
 		}
-		out = append(out, Inventory(r, s))
 	}
-	return out, nil
+	return out, elsewhere, nil
 }
 
 // Inventory is the inventory of one set, read from the repository when it is opened.

@@ -16,13 +16,14 @@ import (
 
 // A set that can't be read might need anything: the sets that can be are not all.
 func TestInventoriesOfAllSetsOrNone(t *testing.T) {
-	with := &manifest.Manifest{Set: "a", Bucket: &manifest.Bucket{Digest: "d"}}
-	sets := []manifest.Set{{ID: "a", Manifest: with}, {ID: "b", Manifest: &manifest.Manifest{Set: "b"}}}
-	got, err := Inventories(nil, sets)
-	if err != nil || len(got) != 1 || got[0].Set != "a" || got[0].Digest != "d" {
-		t.Errorf("got %v (%v), want the inventory of a", got, err)
+	with := &manifest.Manifest{Set: "a", Bucket: &manifest.Bucket{Digest: "d", Pool: manifest.Pool{ID: "p"}}}
+	other := &manifest.Manifest{Set: "o", Bucket: &manifest.Bucket{Pool: manifest.Pool{ID: "q"}}}
+	sets := []manifest.Set{{ID: "a", Manifest: with}, {ID: "b", Manifest: &manifest.Manifest{Set: "b"}}, {ID: "o", Manifest: other}}
+	got, elsewhere, err := Inventories(nil, sets, "p")
+	if err != nil || len(got) != 1 || got[0].Set != "a" || got[0].Digest != "d" || len(elsewhere) != 1 || elsewhere[0] != "o" {
+		t.Errorf("got %v, elsewhere %v (%v), want the inventory of a, and o elsewhere", got, elsewhere, err)
 	}
-	_, err = Inventories(nil, append(sets, manifest.Set{ID: "c", Err: errors.New("torn")}))
+	_, _, err = Inventories(nil, append(sets, manifest.Set{ID: "c", Err: errors.New("torn")}), "p")
 	if fail.CodeOf(err) != fail.Repository {
 		t.Errorf("a damaged set among them: %v", err)
 	}

@@ -28,6 +28,8 @@ type Status struct {
 	Pool     string        `json:"pool"`
 	Info     s3mirror.Info `json:"info"`
 	*s3mirror.Usage
+	// Elsewhere lists the sets whose objects are in another pool.
+	Elsewhere []string `json:"elsewhere,omitempty"`
 	// Grace is how long an unreferenced object is kept, in seconds.
 	Grace float64 `json:"grace_s"`
 }
@@ -81,7 +83,7 @@ func ReadStatus(ctx context.Context, o Options) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	sets, err := Inventories(o.Repo, k.sets)
+	sets, elsewhere, err := Inventories(o.Repo, k.sets, k.info.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +94,7 @@ func ReadStatus(ctx context.Context, o Options) (*Status, error) {
 	c := o.Config
 	return &Status{
 		Instance: c.Name, Bucket: c.Bucket.Name + " at " + c.Bucket.Endpoint, Pool: k.pool.Location(), Info: k.info,
-		Usage: u, Grace: c.Pool.Grace.Seconds(),
+		Usage: u, Elsewhere: elsewhere, Grace: c.Pool.Grace.Seconds(),
 	}, nil
 }
 
@@ -119,7 +121,7 @@ func Expire(ctx context.Context, o Options, dryRun bool) (*s3mirror.Expired, err
 	if err != nil {
 		return nil, err
 	}
-	sets, err := Inventories(o.Repo, k.sets)
+	sets, _, err := Inventories(o.Repo, k.sets, k.info.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ type Reconciled struct {
 	// Read and ReadBytes are what was read and compared; none without read-data.
 	Read      uint64 `json:"read,omitempty"`
 	ReadBytes uint64 `json:"read_bytes,omitempty"`
-	// Findings are objects that were lost or damaged.
+	// Findings are objects that were lost or damaged, or that the copying found changed.
 	Findings []manifest.Finding `json:"findings,omitempty"`
 	// Copied were brought from the bucket: what was lost or damaged, and what was new.
 	Copied      uint64 `json:"copied"`
@@ -29,7 +29,8 @@ type Reconciled struct {
 
 // Reconcile lists the pool, and copies from the bucket what it has lost, or no
 // longer has as it was stored. With readData every object is read, and its hashes
-// compared. The instance is not touched.
+// compared. The instance is not touched. With an error of the copying, the result
+// says what was found before.
 func Reconcile(ctx context.Context, o Options, readData bool) (*Reconciled, error) {
 	lock, err := guard.Acquire(o.Config.StateDir, "bucket reconcile")
 	if err != nil {
@@ -54,13 +55,18 @@ func Reconcile(ctx context.Context, o Options, readData bool) (*Reconciled, erro
 	out := &Reconciled{Objects: r.Objects, Bytes: r.Bytes, Read: r.Read, ReadBytes: r.ReadBytes, Findings: Findings(r.Findings)}
 	m, err := s3mirror.NewMirror(src, k.pool, nil)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	c, err := m.Copy(ctx, s3mirror.CopyOptions{OnProgress: o.OnProgress})
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	out.Copied, out.CopiedBytes = c.New, c.NewBytes
+	for _, f := range c.Findings {
+		if f.Kind != s3mirror.Gone { // OpenCloud runs, and purges
+			out.Findings = append(out.Findings, Findings([]s3mirror.Finding{f})...)
+		}
+	}
 	out.Unmended, err = unmended(r.Findings, c.Inventory.Path)
 	return out, err
 }

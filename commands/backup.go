@@ -34,6 +34,7 @@ EXAMPLES:
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print the plan and change nothing"},
 			componentFlag("back up only these `COMPONENTS`"),
+			&cli.BoolFlag{Name: "new-pool", Usage: "begin another pool for the S3 bucket than that of the last backup"},
 			&cli.BoolFlag{Name: "accept-empty-bucket", Usage: "go on although the S3 bucket, which had objects at the last backup, has none"},
 		},
 		OnUsageError: onUsageError,
@@ -50,7 +51,7 @@ EXAMPLES:
 			if err != nil {
 				return err
 			}
-			o := backup.Options{Config: e.cfg, Repo: r, Version: Version, Components: components, AcceptEmptyBucket: c.Bool("accept-empty-bucket"), Report: e.rep}
+			o := backup.Options{Config: e.cfg, Repo: r, Version: Version, Components: components, AcceptEmptyBucket: c.Bool("accept-empty-bucket"), NewPool: c.Bool("new-pool"), Report: e.rep}
 			if c.Bool("dry-run") {
 				plan, err := backup.DryRun(c.Context, o)
 				if err != nil {

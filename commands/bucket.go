@@ -3,6 +3,7 @@ package commands
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -100,16 +101,22 @@ EXAMPLES:
 			if err != nil {
 				return err
 			}
-			res, err := bucket.Reconcile(c.Context, o, c.Bool("read-data"))
-			if err != nil {
-				step.Fail(err)
-				return err
+			res, failed := bucket.Reconcile(c.Context, o, c.Bool("read-data"))
+			if failed != nil {
+				step.Fail(failed)
+			} else {
+				step.Skip("")
 			}
-			step.Skip("")
+			if res == nil {
+				return failed
+			}
 			if e.json {
 				err = e.printJSON(res)
 			} else {
-				printReconciled(e.out, res)
+				printReconciled(e.out, res, failed == nil)
+			}
+			if failed != nil {
+				return &reportedError{failed}
 			}
 			if err == nil && res.Unmended > 0 {
 				err = &reportedError{fail.New(fail.Inconsistent, fmt.Sprintf("%s of the pool could not be copied again", english.Plural(int(res.Unmended), "object", "")),
@@ -150,10 +157,15 @@ EXAMPLES:
 			}
 			step.Skip("")
 			if e.json {
-				return e.printJSON(x)
+				err = e.printJSON(x)
+			} else {
+				printExpired(e.out, x, dry)
 			}
-			printExpired(e.out, x, dry)
-			return nil
+			if err == nil && x.Refused > 0 && x.Deleted == 0 {
+				err = &reportedError{fail.New(fail.Failed, "the pool's server lets nothing be deleted",
+					"give the pool's keys the right to delete; with object lock, wait until the objects' time is over")}
+			}
+			return err
 		},
 	}
 }
@@ -195,6 +207,9 @@ func printBucketStatus(w io.Writer, s *bucket.Status) {
 		}
 		line("LOST", "%s: %s", f.Key, f.Text)
 	}
+	if len(s.Elsewhere) > 0 {
+		line("elsewhere", "%s have their objects in another pool: %s", english.Plural(len(s.Elsewhere), "set", ""), strings.Join(s.Elsewhere, ", "))
+	}
 	if len(s.Sets) == 0 {
 		return
 	}
@@ -207,7 +222,7 @@ func printBucketStatus(w io.Writer, s *bucket.Status) {
 	t.Render()
 }
 
-func printReconciled(w io.Writer, r *bucket.Reconciled) {
+func printReconciled(w io.Writer, r *bucket.Reconciled, complete bool) {
 	fmt.Fprintf(w, "The pool held %s.\n", objects(r.Objects, r.Bytes))
 	if r.Read > 0 {
 		fmt.Fprintf(w, "Read and compared: %s.\n", objects(r.Read, r.ReadBytes))
@@ -222,7 +237,7 @@ func printReconciled(w io.Writer, r *bucket.Reconciled) {
 	if r.Copied > 0 {
 		fmt.Fprintf(w, "Copied from the bucket: %s.\n", objects(r.Copied, r.CopiedBytes))
 	}
-	if len(r.Findings) == 0 {
+	if len(r.Findings) == 0 && complete {
 		fmt.Fprintln(w, "Everything is there as it was stored.")
 	}
 }

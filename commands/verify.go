@@ -52,13 +52,17 @@ EXAMPLES:
 			rep, err := verify.Run(c.Context, verify.Options{
 				Repo: r, Set: c.Args().First(), All: c.Bool("all"), ReadData: part, Report: e.rep, Pool: e.poolOf,
 			})
-			if err != nil {
+			if rep == nil {
 				return err
 			}
+			incomplete := err
 			if e.json {
 				err = e.printJSON(rep)
 			} else {
 				printVerify(e.out, rep)
+			}
+			if incomplete != nil {
+				return &reportedError{incomplete}
 			}
 			if err == nil && !rep.Sound {
 				err = &reportedError{fail.New(fail.Inconsistent, "damage was found",

@@ -242,3 +242,33 @@ func TestKilledWhileCopying(t *testing.T) {
 		})
 	}
 }
+
+// A mount point whose disk is away looks like a new pool. It is not taken for one.
+func TestPoolAway(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t, "decomposeds3")
+	c.backup()
+	first := c.backup("--component", "config") // a set without the bucket in between changes nothing
+	stops := c.happened("stop")
+	if err := os.Rename(c.path("pool"), c.path("away")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(c.path("pool"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, c.run("backup"), 8, "there is no pool", "is its disk mounted?", "--new-pool")
+	if c.happened("stop") != stops {
+		t.Error("the server was stopped for it")
+	}
+	if left, _ := os.ReadDir(c.path("pool")); len(left) != 0 {
+		t.Errorf("something was written to the mount point: %v", left)
+	}
+	r := c.run("verify", "--all")
+	wants(t, r, 8, "is its disk mounted?", "structure sound", first) // the repository is looked at all the same
+
+	id := c.backup("--new-pool")
+	c.restoreCopy(id)
+	wants(t, c.run("bucket", "status"), 0, "elsewhere", "lost           none")
+	c.must("verify", "--all")
+	c.good()
+}

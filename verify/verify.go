@@ -53,7 +53,7 @@ type SetReport struct {
 }
 
 // Run verifies. Damage is in the report, not an error; an error says that it could
-// not be verified.
+// not be verified. It comes with the report when only the pool could not be.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if _, err := o.Repo.Prepare(ctx); err != nil {
 		return nil, o.Repo.Failure(err, "run restic")
@@ -78,8 +78,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		rep.Sets = append(rep.Sets, sr)
 	}
 	step.Done(fmt.Sprintf("%d looked at", len(rep.Sets)))
-	if err := verifyPool(ctx, o, sets, rep); err != nil {
-		return nil, err
+	// A pool that is away is no reason not to look at the repository.
+	poolErr := verifyPool(ctx, o, sets, rep)
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
 	}
 
 	step = o.Report.Step("check")
@@ -101,7 +103,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	default:
 		step.Done("structure sound; data read: " + o.ReadData)
 	}
-	return rep, nil
+	if poolErr != nil {
+		rep.Sound = false
+	}
+	return rep, poolErr
 }
 
 // choose reads the sets, never from the cache: what the repository has is the question.
