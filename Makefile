@@ -46,9 +46,10 @@ $(TOOLS)/bin/golangci-lint: tools/go.mod tools/go.sum
 	@mkdir -p $(@D)
 	cd tools && $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-bench: build ## time, memory and downtime against plain restic
+bench: build ## time, memory and downtime against plain restic and rclone
 	@tools/restic.sh
 	@tools/versitygw.sh
+	@tools/rclone.sh
 	$(GO) test -tags integration,bench -run '^$$' -bench . -benchtime 1x -timeout 60m ./integration/...
 
 install: build ## bin/ocbackup to $(DESTDIR)$(PREFIX)/bin

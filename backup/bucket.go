@@ -129,15 +129,13 @@ func (r *run) copyDelta(ctx context.Context, step progress.Step) error {
 		return nil
 	}
 	began := time.Now()
-	var err error
-	m.cold, err = m.copier.Copy(ctx, s3mirror.CopyOptions{
-		AcceptEmpty: r.AcceptEmptyBucket, OnProgress: bucketProgress(step),
-	})
+	copied, err := r.copyUntil(ctx, step)
 	m.done = time.Now()
 	r.down.Bucket = m.done.Sub(began).Seconds()
 	if err != nil {
 		return err
 	}
+	m.cold = copied
 	var gone []string
 	for _, f := range m.cold.Findings {
 		if f.Kind == s3mirror.Gone {
@@ -150,6 +148,35 @@ func (r *run) copyDelta(ctx context.Context, step progress.Step) error {
 			"find out what else deletes from the bucket: a lifecycle rule, a second server, a person; then run it again")
 	}
 	return fault.Point("cold.bucket")
+}
+
+// tidyUp is how long a copy that was called off may take to put away what is half done.
+const tidyUp = 3 * time.Second
+
+// copyUntil copies until the context ends. A write that hangs then, on a network file
+// system that is away, say, knows no context: OpenCloud does not wait for it.
+func (r *run) copyUntil(ctx context.Context, step progress.Step) (*s3mirror.Copied, error) {
+	type result struct {
+		copied *s3mirror.Copied
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		c, err := r.mirror.copier.Copy(ctx, s3mirror.CopyOptions{AcceptEmpty: r.AcceptEmptyBucket, OnProgress: bucketProgress(step)})
+		done <- result{c, err}
+	}()
+	var late <-chan time.Time
+	over := ctx.Done()
+	for {
+		select {
+		case res := <-done:
+			return res.copied, res.err
+		case <-over:
+			over, late = nil, time.After(tidyUp)
+		case <-late:
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // warnOfBucket tells of findings about objects, the first few by name.

@@ -87,7 +87,7 @@ func ReadStatus(ctx context.Context, o Options) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	u, err := k.pool.Usage(ctx, sets, s3mirror.UsageOptions{ListPool: true, OnProgress: o.OnProgress})
+	u, err := k.pool.Usage(ctx, sets, s3mirror.UsageOptions{OnProgress: o.OnProgress})
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func BenchmarkBucket(b *testing.B) {
 
 		// The server takes its time to store an object.
 		fewer := servers.with("fewer")
-		fewer.fill(benchObjects/5, benchObjectSize)
+		fewer.fill(benchObjects/10, benchObjectSize)
 		table = append(table, fewer.firstCopy("to another server", s.far)...)
 		table = append(table, fewer.firstCopy("within the server", s.near)...)
 		table = append(table, fewer.restores()...)
@@ -63,8 +63,9 @@ func (s *bucketBench) firstCopy(where string, to *env.S3) []comparison {
 	var own, plain figures
 	for i := range benchRounds {
 		pool, copied := s.place(to, fmt.Sprint(s.bucket.name, "-pool-", i)), s.place(to, fmt.Sprint(s.bucket.name, "-plain-", i))
-		own.add(s.mirror(pool, s.objects))
-		plain.add(s.rclone("copy", s.bucket.remote, copied.remote, rcloneBest...))
+		inTurns(i,
+			func() { own.add(s.mirror(pool, s.objects)) },
+			func() { plain.add(s.rclone("copy", s.bucket.remote, copied.remote, rcloneBest...)) })
 		s.holds(pool, s.objects+1) // its marker
 		s.holds(copied, s.objects)
 		if i > 0 || to != nil {
@@ -131,8 +132,9 @@ func (s *bucketBench) restores() []comparison {
 	s.rclone("copy", s.bucket.remote, copied.remote, rcloneBest...)
 	for i := range benchRounds {
 		back, plainBack := s.place(s.near, fmt.Sprint("back-", i)), s.place(s.near, fmt.Sprint("plain-back-", i))
-		own.add(s.restore(pool, inventory, back))
-		plain.add(s.rclone("copy", copied.remote, plainBack.remote, rcloneBest...))
+		inTurns(i,
+			func() { own.add(s.restore(pool, inventory, back)) },
+			func() { plain.add(s.rclone("copy", copied.remote, plainBack.remote, rcloneBest...)) })
 		s.holds(back, s.objects)
 		s.holds(plainBack, s.objects)
 		s.empty(back, plainBack)
@@ -148,7 +150,7 @@ func (s *bucketBench) restores() []comparison {
 // their number.
 func (s *bucketBench) memory() (table []comparison) {
 	pool := s.place(nil, "many-pool")
-	for _, n := range []int{benchObjects, 5 * benchObjects, 10 * benchObjects} {
+	for _, n := range []int{5 * benchObjects, 10 * benchObjects} {
 		more := n - s.objects
 		s.fillAs(more, 1<<10, flat)
 		var own, again, plain figures

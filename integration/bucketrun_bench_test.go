@@ -119,6 +119,16 @@ func (s *bucketBench) fillAs(n, size int, key func(space, blob string) string) {
 	s.bytes += n * size
 }
 
+// inTurns does two things; which of them is the first changes from round to round: who
+// writes after much was written or removed is slower.
+func inTurns(round int, a, b func()) {
+	if round%2 == 1 {
+		a, b = b, a
+	}
+	a()
+	b()
+}
+
 // holds makes sure of what was copied.
 func (s *bucketBench) holds(p place, want int) {
 	s.t.Helper()

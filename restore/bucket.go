@@ -33,7 +33,8 @@ type bucketPart struct {
 	own  bool                 // the destination is the bucket of the instance
 	diff *s3mirror.Difference // how the destination differs from the set
 	left *s3mirror.Difference // the same once it was filled; only when extra objects are to be deleted
-	// touched tells that objects were added to the destination, or may have been.
+	// touched tells that objects were added to the destination or overwritten there, or
+	// may have been.
 	touched bool
 }
 
@@ -63,8 +64,14 @@ func (r *run) findBucket(ctx context.Context, step progress.Step) error {
 	if !r.wantsBucket() {
 		return r.checkNoBucket()
 	}
+	r.sweepKeys()
 	step.Update("looking at the bucket and its pool")
 	b := &bucketPart{rec: r.set.Manifest.Bucket}
+	named := r.cfg.Bucket
+	if r.cfg = bucket.ForSet(r.cfg, r.set.Manifest); r.Config != nil {
+		// The bucket of then may no longer be the instance's: it has to be named.
+		r.cfg.Bucket = named
+	}
 	if err := r.openPool(ctx, b); err != nil {
 		return err
 	}
@@ -102,9 +109,6 @@ func (r *run) checkNoBucket() error {
 // openPool opens the pool, and makes sure that it is the one that the set refers to.
 func (r *run) openPool(ctx context.Context, b *bucketPart) error {
 	p := &r.cfg.Pool
-	if p.Location == "" {
-		p.Location, p.Region = b.rec.Pool.Location, b.rec.Pool.Region
-	}
 	for _, x := range []struct{ flag, value *string }{
 		{&r.PoolAt, &p.Location}, {&r.PoolEnvFile, &p.EnvFile}, {&r.PoolPasswordFile, &p.PasswordFile},
 	} {

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -214,9 +215,22 @@ func TestBucketDryRun(t *testing.T) {
 	before := s.s3.Objects(t, bucketName)
 	o := s.options()
 	o.DryRun, o.DeleteExtra, o.Yes = true, true, false
+	for i := range 20 {
+		s.s3.Put(t, bucketName, fmt.Sprintf("space-9/aa/bb/cc/dd/-more-%02d", i), []byte("extra"))
+	}
+	before = s.s3.Objects(t, bucketName)
 	res, err := Run(context.Background(), o)
-	if err != nil || res.Bucket.Restored != 4 || res.Bucket.Extra != 2 || !strings.Contains(strings.Join(res.Notes, "\n"), "-extra-1 (5 B, of ") {
+	if err != nil || res.Bucket.Restored != 4 || res.Bucket.Extra != 22 {
 		t.Fatalf("%+v, %v", res, err)
+	}
+	notes := strings.Join(res.Notes, "\n")
+	for _, want := range []string{"22 objects", "-extra-1 (5 B, of ", "-more-17", "and 2 more"} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("%q is not in: %s", want, notes)
+		}
+	}
+	if s.has("state/bucket/extra-" + s.set + ".jsonl") {
+		t.Error("a dry run has written a list")
 	}
 	s.unchanged(before)
 }
@@ -240,6 +254,11 @@ func TestDeleteExtra(t *testing.T) {
 	if len(asked) != 2 || !strings.Contains(asked[1], "space-9/aa/bb/cc/dd/-extra-2") || !strings.Contains(asked[1], "undo") {
 		t.Errorf("asked: %q", asked)
 	}
+	list := "state/bucket/extra-" + s.set + ".jsonl"
+	if !strings.Contains(asked[1], filepath.Join(s.base, list)) {
+		t.Errorf("the list is not named: %s", asked[1])
+	}
+	s.wantListed(list, "space-1/aa/bb/cc/dd/-extra-1", "space-9/aa/bb/cc/dd/-extra-2")
 	s.unchanged(before)
 
 	// A server that does not come up with the data: everything can be undone, so far.
@@ -253,16 +272,49 @@ func TestDeleteExtra(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// What is uploaded once the list was made again, up to the stop, is not on it.
+	const early, late = "space-1/aa/bb/cc/dd/-extra-0", "space-9/aa/bb/cc/dd/-late"
+	o.Report = also{
+		cancelAt{"comparing system", func() { s.s3.Put(t, bucketName, early, []byte("extra")) }},
+		cancelAt{"stopping", func() { s.s3.Put(t, bucketName, late, []byte("extra")) }},
+	}
 	res, err := Run(context.Background(), o)
-	if err != nil || res.Bucket.Deleted != 2 || res.Bucket.DeletedBytes != 10 {
+	if err != nil || res.Bucket.Deleted != 3 || res.Bucket.DeletedBytes != 15 {
 		t.Fatalf("%+v, %v", res, err)
 	}
-	s.wantObjects(bucketName, 0)
+	s.s3.Get(t, bucketName, late)
+	s.wantObjects(bucketName, 1)
+	s.wantListed(list, early, "space-1/aa/bb/cc/dd/-extra-1", "space-9/aa/bb/cc/dd/-extra-2")
 	_, err = Undo(context.Background(), UndoOptions{Config: s.cfg, Report: o.Report})
-	wantError(t, err, fail.Usage, "deleted objects from the bucket (2)", "--yes")
+	wantError(t, err, fail.Usage, "deleted objects from the bucket (3)", "--yes")
 	un, err := Undo(context.Background(), UndoOptions{Config: s.cfg, Yes: true, Report: o.Report})
 	if err != nil || !strings.Contains(strings.Join(un.Notes, "\n"), "unreadable") {
 		t.Fatalf("%+v, %v", un, err)
+	}
+}
+
+// also is two of them.
+type also struct {
+	cancelAt
+	and cancelAt
+}
+
+func (a also) Step(string) progress.Step { return a }
+func (a also) Update(text string)        { a.cancelAt.Update(text); a.and.Update(text) }
+
+// wantListed asserts which objects a list names.
+func (s *bucketSite) wantListed(list string, keys ...string) {
+	s.t.Helper()
+	var have []string
+	for line := range strings.Lines(s.read(list)) {
+		var o s3mirror.Object
+		if err := json.Unmarshal([]byte(line), &o); err != nil || o.Size != 5 {
+			s.t.Errorf("%s: %v", line, err)
+		}
+		have = append(have, o.Key)
+	}
+	if !slices.Equal(have, keys) {
+		s.t.Errorf("%s lists %q, want %q", list, have, keys)
 	}
 }
 
@@ -449,13 +501,15 @@ func TestDamagedPool(t *testing.T) {
 	s := newBucketSite(t)
 	s.s3.Wipe(t, bucketName)
 	lost := s.keys()[4]
+	s.s3.Put(t, bucketName, s.keys()[5], []byte("other content"))
 	if err := os.Remove(filepath.Join(s.cfg.Pool.Location, "blobs", lost)); err != nil {
 		t.Fatal(err)
 	}
 	o := s.options()
 	_, err := Run(context.Background(), o)
 	wantError(t, err, fail.Inconsistent, lost, "--accept-damaged-blobs")
-	if _, state, _ := fail.Details(err); !strings.Contains(state, "nothing was stopped or changed, save for objects") {
+	if _, state, _ := fail.Details(err); !strings.Contains(state, "nothing was stopped or changed, save for objects that were added") ||
+		!strings.Contains(state, "or overwritten there (1 object had") {
 		t.Errorf("state: %s", state)
 	}
 	if n := len(s.s3.List(t, bucketName)); n != len(s.objects)-1 {

@@ -47,27 +47,47 @@ func (r *run) ofSet() bucketID {
 	return bucketID{b.Endpoint, b.Name}
 }
 
-// parseBucket reads s3:https://host/bucket.
-func parseBucket(location string) (bucketID, error) {
-	u, err := url.Parse(strings.TrimPrefix(location, "s3:"))
-	name := ""
-	if err == nil {
-		name = strings.Trim(u.Path, "/")
+// checkLocations refuses locations that are none, or hold passwords, before anything
+// can repeat them.
+func (r *run) checkLocations() error {
+	if r.PoolAt != "" {
+		if err := config.CheckPool(r.PoolAt); err != nil {
+			return fail.Wrap(fail.Usage, err, "--pool", "")
+		}
 	}
+	if r.BucketTarget == "" || filepath.IsAbs(r.BucketTarget) {
+		return nil
+	}
+	_, err := parseBucket(r.BucketTarget)
+	return err
+}
+
+// splitS3 reads s3:https://host/bucket/prefix.
+func splitS3(location string) (b bucketID, prefix string, ok bool) {
+	u, err := url.Parse(strings.TrimPrefix(location, "s3:"))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return bucketID{}, "", false
+	}
+	name, prefix, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
+	return bucketID{u.Scheme + "://" + u.Host, name}, prefix, name != ""
+}
+
+// parseBucket reads the location of a bucket that is restored to. The error does not
+// repeat what may hold a password.
+func parseBucket(location string) (bucketID, error) {
+	b, prefix, ok := splitS3(location)
 	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || name == "":
-		return bucketID{}, fail.Usagef("write it as a directory, or as s3:https://host/bucket", "--bucket-target: this names no bucket")
-	case strings.Contains(name, "/"):
+	case !ok:
+		return bucketID{}, fail.Usagef("write it as a directory, or as s3:https://host/bucket; access keys go into --bucket-env-file FILE",
+			"--bucket-target: this names no bucket")
+	case prefix != "":
 		return bucketID{}, fail.Usagef("name the bucket alone", "--bucket-target %s: OpenCloud's objects lie at the top of a bucket, below no prefix", location)
 	}
-	return bucketID{u.Scheme + "://" + u.Host, name}, nil
+	return b, nil
 }
 
 // findDestination finds out where the objects go, and that they can go there.
 func (r *run) findDestination(ctx context.Context, b *bucketPart) error {
-	if r.cfg.Bucket.Endpoint == "" && r.Config == nil {
-		r.cfg.Bucket.Endpoint, r.cfg.Bucket.Region, r.cfg.Bucket.Name = b.rec.Endpoint, b.rec.Region, b.rec.Name
-	}
 	switch {
 	case r.Target != "":
 		b.to.Dir = r.bucketDir()
@@ -156,14 +176,9 @@ func (r *run) destinationBucket(ctx context.Context, b *bucketPart) (*s3mirror.B
 func (r *run) checkApart(b *bucketPart) error {
 	inPool := fail.Usagef("choose another --bucket-target", "%s is where the pool is", b.name)
 	if b.to.Bucket != nil {
-		if pool, ok := strings.CutPrefix(b.pool.Location(), "s3:"); ok {
-			if u, err := url.Parse(pool); err == nil {
-				name, _, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
-				p := bucketID{u.Scheme + "://" + u.Host, name}
-				if p.same(b.id) || p.same(bucketID{b.to.Bucket.Endpoint, b.id.name}) {
-					return inPool
-				}
-			}
+		p, _, s3 := splitS3(b.pool.Location())
+		if s3 && (p.same(b.id) || p.same(bucketID{b.to.Bucket.Endpoint, b.id.name})) {
+			return inPool
 		}
 		return nil
 	}

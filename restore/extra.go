@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -48,23 +49,19 @@ func (r *run) agreeExtra() error {
 		r.note("There " + english.PluralWord(int(b.diff.Extra), "is ", "are ") + what + ": left there (--delete-extra deletes).")
 		return nil
 	}
-	var list strings.Builder
-	const most = 5
-	for _, o := range b.diff.ExtraKeys(most) {
-		fmt.Fprintf(&list, "\n  %s (%s, of %s)", o.Key, humanize.IBytes(uint64(o.Size)), o.Modified.Local().Format(time.DateTime))
-	}
-	if b.diff.Extra > most {
-		fmt.Fprintf(&list, "\n  and %s more", humanize.Comma(int64(b.diff.Extra)-most))
-	}
-	last := ""
+	last := "\nThe list is made again when the objects are restored: what has been added by then is deleted as well."
 	if b.own {
-		last = "\nSo are those that are uploaded until OpenCloud is stopped. " + undoLosesBlobs
+		last += " " + undoLosesBlobs
 	}
 	if r.DryRun {
-		r.note("Would delete " + what + ":" + list.String() + last)
+		r.note("Would delete " + what + ":" + listExtra(b.diff, 20) + last)
 		return nil
 	}
-	question := "This DELETES " + what + ", once all is restored:" + list.String() + last
+	path, err := r.writeExtra(b.diff)
+	if err != nil {
+		return err
+	}
+	question := "This DELETES " + what + ", once all is restored:" + listExtra(b.diff, 5) + "\nAll of them are listed in " + path + "." + last
 	if r.Yes {
 		r.note(question)
 		return nil
@@ -76,6 +73,38 @@ func (r *run) agreeExtra() error {
 		}
 	}
 	return fail.New(fail.Usage, "nobody agreed. "+question, "agree with --yes, or leave out --delete-extra")
+}
+
+// listExtra shows the first of the objects that are to be deleted.
+func listExtra(d *s3mirror.Difference, most uint64) string {
+	var list strings.Builder
+	for _, o := range d.ExtraKeys(int(most)) {
+		fmt.Fprintf(&list, "\n  %s (%s, of %s)", o.Key, humanize.IBytes(uint64(o.Size)), o.Modified.Local().Format(time.DateTime))
+	}
+	if d.Extra > most {
+		fmt.Fprintf(&list, "\n  and %s more", humanize.Comma(int64(d.Extra-most)))
+	}
+	return list.String()
+}
+
+// writeExtra lists all objects that are to be deleted in a file, one a line.
+func (r *run) writeExtra(d *s3mirror.Difference) (path string, err error) {
+	path = filepath.Join(r.stateDir(), "bucket", "extra-"+r.set.ID+".jsonl")
+	all := d.ExtraKeys(int(d.Extra))
+	var text bytes.Buffer
+	if uint64(len(all)) != d.Extra {
+		err = fmt.Errorf("%d of %d could be read", len(all), d.Extra)
+	}
+	for enc := json.NewEncoder(&text); err == nil && len(all) > 0; all = all[1:] {
+		err = enc.Encode(all[0])
+	}
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o700)
+	}
+	if err == nil {
+		err = atomicfile.Write(path, text.Bytes(), 0o600)
+	}
+	return path, fail.Wrap(fail.Failed, err, "list the objects that are to be deleted", "check the state directory ("+r.stateDir()+")")
 }
 
 // findExtra lists what the bucket has beside the set, when it has all of the set.
@@ -92,7 +121,10 @@ func (r *run) findExtra(ctx context.Context, step progress.Step) error {
 		return err
 	}
 	r.res.Bucket.Extra, r.res.Bucket.ExtraBytes = b.left.Extra, b.left.ExtraBytes
-	return nil
+	if b.left.Extra > 0 {
+		_, err = r.writeExtra(b.left)
+	}
+	return err
 }
 
 // deleteExtra deletes what the set does not have. It comes last of all: up to here,
@@ -100,6 +132,10 @@ func (r *run) findExtra(ctx context.Context, step progress.Step) error {
 func (r *run) deleteExtra(ctx context.Context, step progress.Step) (string, error) {
 	b := r.bucket
 	if !r.DeleteExtra || b.left.Extra == 0 {
+		return "", nil
+	}
+	if r.unmended != nil {
+		r.note("Nothing is deleted from " + b.name + ": it may lack objects of the set.")
 		return "", nil
 	}
 	if err := fault.Point("restore.deleting"); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -12,6 +13,7 @@ import (
 	"github.com/ocbackup/ocbackup/bucket"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/fault"
+	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/s3mirror"
 )
@@ -90,7 +92,7 @@ func (r *run) judgeObjects(all []s3mirror.Finding) error {
 		}
 		return nil
 	}
-	if r.onlyBucket() || r.bucketBeside() {
+	if r.done || r.onlyBucket() || r.bucketBeside() {
 		r.done = true // there is nothing more to be had
 		return fail.New(fail.Inconsistent, what, "all else is restored; the files of these objects are unreadable. Try another set: \"ocbackup list\"")
 	}
@@ -128,23 +130,30 @@ func (r *run) mendBucket(ctx context.Context, step progress.Step) (string, error
 	}
 	r.res.Bucket.Restored += done.Objects
 	r.res.Bucket.RestoredBytes += done.Bytes
+	if err := r.judgeObjects(r.untold(done.Findings)); err != nil {
+		return "", err
+	}
 	if done.Objects == 0 {
-		return "", nil // those that can't be restored have been told
+		return "", nil
 	}
 	return english.Plural(int(done.Objects), "object", "") + " that OpenCloud had deleted meanwhile", nil
+}
+
+// untold puts down what has come to light since the bucket was filled, and returns it.
+func (r *run) untold(all []s3mirror.Finding) []s3mirror.Finding {
+	told := r.res.Bucket.Findings
+	fresh := slices.DeleteFunc(slices.Clone(all), func(f s3mirror.Finding) bool {
+		return slices.ContainsFunc(told, func(t manifest.Finding) bool { return t.Key == f.Key })
+	})
+	r.res.Bucket.Findings = append(told, bucket.Findings(fresh)...)
+	return fresh
 }
 
 // objectProgress shows how far a copy is.
 func objectProgress(step progress.Step) func(s3mirror.Progress) {
 	return func(p s3mirror.Progress) {
-		if p.TotalObjects == 0 {
-			return
+		if p.TotalObjects > 0 {
+			step.Update("restoring objects, " + bucket.Progress(p))
 		}
-		s := fmt.Sprintf("restoring objects, %s of %s, %s of %s, %s/s", humanize.Comma(p.Objects), humanize.Comma(p.TotalObjects),
-			humanize.IBytes(uint64(p.Bytes)), humanize.IBytes(uint64(p.TotalBytes)), humanize.IBytes(uint64(p.Rate)))
-		if p.ETA > 0 {
-			s += ", " + p.ETA.String() + " left"
-		}
-		step.Update(s)
 	}
 }

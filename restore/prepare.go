@@ -26,6 +26,9 @@ import (
 // prepare makes sure of everything that could fail later. Nothing is stopped or
 // written before all of it holds, and somebody has agreed to what is replaced.
 func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
+	if err := r.checkLocations(); err != nil {
+		return "", err
+	}
 	step.Update("reading the repository")
 	if err := r.findSet(ctx); err != nil {
 		return "", err

@@ -11,11 +11,14 @@ package restore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
@@ -35,6 +38,9 @@ type step struct {
 	// needed tells whether there is anything to do; nil: there is.
 	needed func() bool
 }
+
+// mendStep may fail without the steps after it being left out.
+const mendStep = "mend"
 
 // Run restores. When it fails before the new data is in place, the old is as it
 // was before, and the instance runs again if it ran; otherwise the error says so
@@ -69,7 +75,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	if !o.DryRun && o.Target == "" {
 		steps = append(steps,
-			step{"mend", r.mendBucket, r.hasBucket},    // objects that the server has deleted before it was stopped
+			step{mendStep, r.mendBucket, r.hasBucket},  // objects that the server has deleted before it was stopped
 			step{"reindex", r.reindex, r.hasRoots},     // where the restored index can't be used
 			step{"delete", r.deleteExtra, r.hasBucket}, // objects that the set does not have, if asked for
 		)
@@ -83,10 +89,14 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		if err != nil {
 			rep.Fail(err)
 			err = r.failure(ctx, s.name, err)
+			if s.name == mendStep && r.done {
+				r.unmended = err // no reason to leave the server without its search
+				continue
+			}
 			if !r.done {
 				return nil, err
 			}
-			return r.finish(), err
+			return r.finish(), errors.Join(r.unmended, err)
 		}
 		if summary == "" {
 			rep.Skip("nothing to do")
@@ -94,7 +104,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		}
 		rep.Done(summary)
 	}
-	return r.finish(), nil
+	return r.finish(), r.unmended
 }
 
 // finish ends a restore whose data is in place.
@@ -127,8 +137,9 @@ type run struct {
 	other    bool     // the installed server has another version than the set
 
 	// bucket
-	bucket *bucketPart // nil: there is none, or it is not wanted
-	temp   []string    // temporary directories
+	bucket   *bucketPart // nil: there is none, or it is not wanted
+	temp     []string    // temporary directories
+	unmended error       // of the step "mend"
 
 	// stage, check
 	made         []string // directories that were made for the staging, outermost first
@@ -256,7 +267,11 @@ func (r *run) saveObjects() string {
 	if r.bucket == nil || !r.bucket.touched || r.Target != "" {
 		return ""
 	}
-	return ", save for objects that were added to " + r.bucket.name
+	s := ", save for objects that were added to " + r.bucket.name
+	if n := r.bucket.diff.Differing; n > 0 {
+		s += fmt.Sprintf(" or overwritten there (%s had another content than in the set)", english.Plural(int(n), "object", ""))
+	}
+	return s
 }
 
 // close gives back what the run holds. What was staged stays while it is needed to

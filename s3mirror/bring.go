@@ -151,7 +151,7 @@ func (p *pass) copy(ctx context.Context, o Object, l *Object) (Object, error) {
 // copyOnce stores an object and looks at what was stored.
 func (p *pass) copyOnce(o Object, l *Object) (Object, error) {
 	m := p.Mirror
-	if !m.apart.Load() && o.Size < maxOnServer {
+	if !m.apart.Load() && !m.sourceTagsLie.Load() && !m.poolTagsLie.Load() && o.Size < maxOnServer {
 		done, err := p.copyOnServer(o, l)
 		switch {
 		case err == nil || p.to.Err() != nil:
@@ -159,7 +159,7 @@ func (p *pass) copyOnce(o Object, l *Object) (Object, error) {
 		case isNotFound(err):
 			return o, &readError{err}
 		}
-		if !m.apart.Swap(true) {
+		if !errors.Is(err, errOther) && !m.apart.Swap(true) {
 			m.src.Log(fmt.Sprintf("the server does not copy from the bucket to the pool by itself (%v): objects go through this machine", err))
 		}
 	}
@@ -196,7 +196,11 @@ func (p *pass) confirm(o *Object) error {
 	md5, _, err := hashOnly(p.to, m.pool.data, o.Path(), o, &read)
 	switch {
 	case err != nil:
-		return fmt.Errorf("read what was stored: %w", err.(*readError).err) //nolint:errorlint // it is one, of the pool's
+		var read *readError
+		if errors.As(err, &read) {
+			err = read.err // it would be taken for the bucket's
+		}
+		return fmt.Errorf("read what was stored: %w", err)
 	case md5 != o.MD5:
 		return fmt.Errorf("%w: sent was content with the MD5 %s, stored is %s", errOther, o.MD5, md5)
 	}

@@ -30,8 +30,7 @@ type Difference struct {
 	files *scratch
 	// pool is the key of a pool's marker among the extra objects: the destination holds
 	// a pool, whose objects are no extra ones.
-	pool     string
-	restored bool // Restore has come to its end
+	pool string
 }
 
 // The files of a Difference: objects of the inventory that are missing, differ or are
@@ -243,7 +242,7 @@ func credible(o *Object) error {
 	at := path.Clean(o.Path())
 	top, _, _ := strings.Cut(at, "/")
 	switch {
-	case path.Clean(o.Key) != o.Key || !filepath.IsLocal(o.Key) || strings.ContainsRune(o.Key, 0):
+	case !isPath(o.Key):
 	case at != o.Path() || !filepath.IsLocal(at) || top != blobsDir && top != changedDir && top != oddDir:
 	default:
 		return nil

@@ -192,15 +192,19 @@ func (x *expiry) candidates(ctx context.Context, wanted *refs) error {
 	if err != nil {
 		return err
 	}
+	spare, err := x.held.spare(wanted)
+	if err != nil {
+		return errors.Join(err, out.close())
+	}
 	all, done, err := wanted.all()
 	if err != nil {
-		return err
+		return errors.Join(err, out.close())
 	}
 	defer done()
 	held, done := x.held.all()
 	defer done()
 	err = joinEntries(all, held, func(want, there *entry) error {
-		if want != nil {
+		if want != nil || spare[damagedFrom(there.Path)] {
 			return context.Cause(ctx)
 		}
 		return out.add(there)

@@ -1,34 +1,22 @@
 package s3mirror
 
-import (
-	"context"
-	"time"
+import "context"
 
-	"github.com/ocbackup/ocbackup/fail"
-)
-
-// DeleteExtra deletes the bucket's objects that the inventory does not have, for those
-// who have something to do between this and Restore, which has to come first. Of those
-// that were found by Compare only; others stay.
-func (p *Pool) DeleteExtra(ctx context.Context, d *Difference, onProgress func(Progress)) (*Restored, error) {
-	if err := d.refuse(RestoreOptions{DeleteExtra: true}); err != nil {
-		return nil, err
-	}
-	if !d.restored {
-		return nil, fail.New(fail.Failed, "nothing is deleted in the "+d.to.String()+" before all is restored", "")
-	}
-	began := time.Now()
-	m, stop := progressOf(onProgress)
-	m.toCopy.Store(int64(d.Extra))
-	r := &restoration{pool: p, d: d, to: d.to, meter: m, out: &Restored{}}
-	err := r.deleteExtra(d.to.with(ctx))
-	stop()
-	r.out.Seconds = time.Since(began).Seconds()
-	return r.out, err
-}
-
+// deleteExtra deletes the bucket's objects that the inventory does not have. The list of
+// them may be hours old, and OpenCloud may have written one anew since: what is not the
+// object that was listed any more stays, and is not counted.
 func (r *restoration) deleteExtra(ctx context.Context) error {
 	return r.each(ctx, extraFile, func(ctx context.Context, o *Object) error {
+		s, err := r.to.api.head(ctx, asRclone.FromStandardPath(o.Key))
+		switch {
+		case isNotFound(err):
+			return nil
+		case err != nil:
+			return r.to.fail(err, "look at "+o.Key+" in")
+		case !s.listed(o):
+			r.pool.Log(o.Key + " was written anew since the " + r.to.String() + " was listed: it is not deleted")
+			return nil
+		}
 		if err := r.to.remove(ctx, o.Key); err != nil {
 			return err
 		}

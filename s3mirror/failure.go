@@ -17,7 +17,7 @@ import (
 	"github.com/ocbackup/ocbackup/fail"
 )
 
-// Failure gives an error of a bucket or a pool its exit code and what to do next. what says
+// failure gives an error of a bucket or a pool its exit code and what to do next. what says
 // what was done, on what: "list bucket b at http://..."; keys names the key of the
 // configuration that holds the credentials. Errors that have a code keep it.
 func failure(err error, what, keys string) error {

@@ -119,3 +119,47 @@ func missingText(e *entry, sets []SetInventory) string {
 	}
 	return fmt.Sprintf("the pool no longer holds it; %d sets need it", e.sets)
 }
+
+// damagedFrom is where an object that was put aside (setAside) has been; empty for others.
+func damagedFrom(path string) string {
+	from, ok := strings.CutPrefix(path, damagedDir+"/")
+	if at := strings.LastIndexByte(from, '.'); ok && at >= 0 {
+		return from[:at]
+	}
+	return ""
+}
+
+// spare finds where objects that were put aside have been, of which the pool holds no
+// whole copy that sets want: a damaged one is better than none.
+func (h *holdings) spare(wanted *refs) (map[string]bool, error) {
+	aside := map[string]bool{}
+	for _, part := range h.parts {
+		if part.dir != damagedDir {
+			continue
+		}
+		err := eachRecord(h.file(part), func(o *Object) error {
+			aside[damagedFrom(damagedDir+"/"+o.Key)] = true
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	spare := map[string]bool{}
+	if len(aside) == 0 {
+		return spare, nil
+	}
+	all, done, err := wanted.all()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	held, done := h.all()
+	defer done()
+	return spare, joinEntries(all, held, func(want, there *entry) error {
+		if want != nil && aside[want.Path] && (there == nil || there.Size != want.Size) {
+			spare[want.Path] = true
+		}
+		return nil
+	})
+}

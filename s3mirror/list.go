@@ -31,6 +31,8 @@ type side struct {
 	api  *s3API
 	odd  func(key string) // told of what api lists and is no object
 	seen *atomic.Int64    // counts the objects that list lists; may be nil
+	// refuse is asked whether api may list a key at all; may be nil.
+	refuse func(key string) error
 }
 
 // asRclone is how rclone writes the keys of a bucket.
@@ -45,7 +47,8 @@ func (s side) spaces(ctx context.Context) (names []string, err error) {
 			return nil
 		}, func(prefix string) error {
 			if prefix == "/" || !utf8.ValidString(prefix) {
-				return fmt.Errorf("it holds objects under %q: no key of OpenCloud's begins like this", prefix)
+				s.odd(prefix) // for all that begins like this
+				return nil
 			}
 			names = append(names, asRclone.ToStandardPath(strings.TrimSuffix(prefix, "/")))
 			return nil
@@ -96,7 +99,12 @@ func (s side) listBucket(ctx context.Context, space string, w *listing) error {
 	}
 	return s.api.list(ctx, prefix, delimiter, func(e types.Object) error {
 		key := aws.ToString(e.Key)
-		if strings.HasSuffix(key, "/") || !utf8.ValidString(key) {
+		if s.refuse != nil {
+			if err := s.refuse(key); err != nil {
+				return err
+			}
+		}
+		if !isPath(key) {
 			s.odd(key)
 			return nil
 		}

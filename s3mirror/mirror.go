@@ -42,14 +42,17 @@ func NewMirror(src *Source, pool *Pool, last LastInventory) (*Mirror, error) {
 	return m, nil
 }
 
+// elsewhere is what to do about a pool that is in the bucket that it is the pool of.
+const elsewhere = "choose another bucket, better on another server: location in [pool]"
+
 // Apart makes sure that the pool is not in the bucket that it is the pool of: each
-// backup would copy all earlier ones.
+// backup would copy all earlier ones. A server may have several names, and a remote of
+// rclone's any: of those a copy finds the pool's marker in the bucket.
 func Apart(src *Source, pool *Pool) error {
 	if pool.raw == nil || src.bucket.Name != pool.at.bucket || origin(src.bucket.Endpoint) != origin(pool.at.endpoint) {
 		return nil
 	}
-	return fail.Usagef("choose another bucket, better on another server: location in [pool]",
-		"the pool %s is in OpenCloud's own bucket", pool.Location())
+	return fail.Usagef(elsewhere, "the pool %s is in OpenCloud's own bucket", pool.Location())
 }
 
 // sameServer tells whether a server can be asked to copy by itself.

@@ -33,10 +33,14 @@ func (p *pass) copyOnServer(o Object, l *Object) (Object, error) {
 	if s.size != o.Size {
 		return o, fmt.Errorf("%s: %d bytes were listed, %d were stored", o.Key, o.Size, s.size)
 	}
-	o.Version = s.version
-	if l.MD5 != "" && s.tag == l.MD5 {
+	if l.MD5 != "" && isMD5(s.tag) {
+		if s.tag != l.MD5 {
+			// One of the two servers encrypts, or it is other content: reading it tells.
+			return o, fmt.Errorf("%w: the tag listed is %s, the one stored %s", errOther, l.MD5, s.tag)
+		}
 		o.MD5 = s.tag
 	}
+	o.Version = s.version
 	p.progress.read.Add(o.Size)
 	return o, nil
 }

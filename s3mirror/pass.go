@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -11,6 +12,8 @@ import (
 	"github.com/rclone/rclone/fs/accounting"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/ocbackup/ocbackup/fail"
 )
 
 // pass is one copy under way.
@@ -68,12 +71,10 @@ func (p *pass) run(ctx context.Context) error {
 	err = g.Wait()
 	_ = p.copies.Wait() // they give their errors to p.failures
 	switch {
-	case errors.Is(err, errTooMany):
+	case len(p.failures) > 0: // they come first: a listing that is called off for them says nothing
 		return p.failed()
 	case err != nil:
 		return err
-	case len(p.failures) > 0:
-		return p.failed()
 	}
 	return p.finish(all)
 }
@@ -83,7 +84,13 @@ func (p *pass) side() side {
 	s := p.Mirror.src.side()
 	s.seen = &p.progress.listed
 	s.odd = func(key string) {
-		p.find(Finding{Skipped, key, "its name ends with a slash or is no text: no object of OpenCloud's; it is not copied"})
+		p.find(Finding{Skipped, key, "it is no path, or ends with a slash, or is no text: no key of OpenCloud's; what it names is not copied"})
+	}
+	s.refuse = func(key string) error {
+		if path.Base(key) != markerFile {
+			return nil
+		}
+		return fail.Usagef(elsewhere, "the bucket holds a pool (%s): each backup would copy all earlier ones", key)
 	}
 	return s
 }

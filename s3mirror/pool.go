@@ -32,6 +32,7 @@ const (
 	changedDir   = "changed" // KEY.MD5: what was seen later under the same key
 	oddDir       = "odd"     // SHA-256 of a key that not every target can hold as a name
 	damagedDir   = "damaged" // KEY.TIME: objects that no longer were what was stored
+	probeFile    = "ocbackup-probe" // is written, and removed again, to see that it can be
 	checkFile    = "check"   // holds the pool's id: only the right password finds it
 	encryptedDir = "encrypted"
 )
@@ -61,6 +62,22 @@ type Info struct {
 	New bool `json:"new,omitempty"`
 	// Repositories are the restic repositories whose sets refer to it.
 	Repositories []string `json:"repositories"`
+}
+
+// Features says in words what a pool is, and what its server does beside; empty, or
+// with a comma before it.
+func (i Info) Features() string {
+	s := ""
+	if i.Encrypted {
+		s += ", encrypted"
+	}
+	if i.Versioned {
+		s += ", on a bucket that keeps old versions"
+	}
+	if i.ObjectLock {
+		s += ", with object lock"
+	}
+	return s
 }
 
 // Pool is an open pool.
@@ -228,16 +245,16 @@ func (p *Pool) empty(ctx context.Context) error {
 }
 
 // Create makes the pool if it is new, and notes that the owner's repository refers
-// to it.
+// to it. Of a pool that is there it makes sure that it can be written to.
 func (p *Pool) Create(ctx context.Context, owner Owner) (Info, error) {
 	info, err := p.Check(ctx, owner)
 	if err != nil {
 		return info, err
 	}
-	if !info.New && slices.Contains(info.Repositories, owner.Repository) {
-		return info, nil
-	}
 	ctx = p.with(ctx)
+	if !info.New && slices.Contains(info.Repositories, owner.Repository) {
+		return info, p.probe(ctx)
+	}
 	m := marker{
 		Format: poolFormat, ID: info.ID, Instance: owner.Instance, Created: info.Created,
 		Encrypted: info.Encrypted, Repositories: append(slices.Clone(info.Repositories), owner.Repository),
@@ -268,6 +285,22 @@ func (p *Pool) Create(ctx context.Context, owner Owner) (Info, error) {
 	}
 	p.info.New, p.info.ID, p.info.Created, p.info.Repositories = false, m.ID, m.Created, m.Repositories
 	return p.info, nil
+}
+
+// probe sees that the pool can be written to, which S3 tells soon enough: a disk may
+// have become read-only.
+func (p *Pool) probe(ctx context.Context) error {
+	if p.raw != nil {
+		return nil
+	}
+	err := write(ctx, p.base, probeFile, []byte("x"))
+	if err == nil {
+		var o fs.Object
+		if o, err = p.base.NewObject(ctx, probeFile); err == nil {
+			err = o.Remove(ctx)
+		}
+	}
+	return p.fail(err, "write a file, and remove it")
 }
 
 // read returns a small file of a remote.

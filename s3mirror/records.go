@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
+	"path/filepath"
 	"strings"
+	"unicode/utf8"
 )
 
 // spaceOf is the space that a key belongs to: its first path element. Keys without
@@ -170,6 +173,12 @@ func plain(key string) bool {
 		}
 	}
 	return true
+}
+
+// isPath tells whether a key is a path below a directory, written as short as it can
+// be. OpenCloud's all are.
+func isPath(key string) bool {
+	return path.Clean(key) == key && key != "." && filepath.IsLocal(key) && utf8.ValidString(key) && !strings.ContainsRune(key, 0)
 }
 
 // place is where an object goes whose key can't be a name; empty for the others.

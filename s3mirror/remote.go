@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -28,6 +29,7 @@ import (
 	"github.com/rclone/rclone/fs/config/configfile"
 	"github.com/rclone/rclone/fs/config/configmap"
 	"github.com/rclone/rclone/fs/config/obscure"
+	"github.com/rclone/rclone/fs/fspath"
 	"github.com/rclone/rclone/lib/atexit"
 
 	"github.com/ocbackup/ocbackup/fail"
@@ -84,7 +86,7 @@ func configure(ctx context.Context, s Settings, caFile string) context.Context {
 	}
 	limit.Lock()
 	defer limit.Unlock()
-	if limit.kib != s.LimitKiB {
+	if s.LimitKiB > 0 && limit.kib != s.LimitKiB {
 		limit.kib = s.LimitKiB
 		rate := fs.SizeSuffix(s.LimitKiB) * fs.Kibi
 		accounting.TokenBucket.SetBwLimit(fs.BwPair{Tx: rate, Rx: rate})
@@ -138,6 +140,10 @@ func s3Options(b Bucket, blind bool) configmap.Simple {
 		"no_head": strconv.FormatBool(blind), "no_head_object": strconv.FormatBool(blind),
 		"upload_cutoff":      uploadCutoff,
 		"upload_concurrency": "2",
+		// What RCLONE_S3_* in the environment must not change: names, contents, and whose keys.
+		"encoding": "Slash,InvalidUtf8,Dot", "directory_markers": "false", "decompress": "false", "might_gzip": "unset",
+		"versions": "false", "version_at": "off", "version_deleted": "false", "download_url": "", "role_arn": "",
+		"sse_customer_algorithm": "", "sse_customer_key": "", "sse_customer_key_base64": "", "sse_customer_key_md5": "",
 	}
 }
 
@@ -163,22 +169,23 @@ type location struct {
 
 // parseLocation takes a Target's location apart.
 func parseLocation(s string) (location, error) {
-	bad := func(why string) (location, error) {
+	bad := func(why string) (location, error) { // s may hold a password: it is not told
 		return location{}, fail.Usagef("use /directory, s3:https://host/bucket/prefix, sftp:user@host:/path or rclone:REMOTE:path",
-			"the pool's location %q: %s", s, why)
+			"the pool's location: %s", why)
 	}
 	switch {
 	case filepath.IsAbs(s):
 		return location{kind: "local", path: filepath.Clean(s)}, nil
 	case strings.HasPrefix(s, "rclone:"):
 		rest := strings.TrimPrefix(s, "rclone:")
-		if name, _, ok := strings.Cut(rest, ":"); !ok || name == "" {
-			return bad("it names no remote")
+		// Connection strings are no names.
+		if name, _, ok := strings.Cut(rest, ":"); !ok || fspath.CheckConfigName(name) != nil {
+			return bad("it names no remote of rclone's configuration")
 		}
 		return location{kind: "rclone", path: rest}, nil
 	case strings.HasPrefix(s, "s3:"):
 		u, err := url.Parse(strings.TrimPrefix(s, "s3:"))
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" {
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			return bad("it is no s3:https://host/bucket")
 		}
 		bucket, prefix, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
@@ -188,7 +195,7 @@ func parseLocation(s string) (location, error) {
 		return location{kind: "s3", endpoint: u.Scheme + "://" + u.Host, bucket: bucket, path: prefix}, nil
 	case strings.HasPrefix(s, "sftp://"):
 		u, err := url.Parse(s)
-		if err != nil || u.Hostname() == "" || u.RawQuery != "" {
+		if err != nil || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
 			return bad("it is no sftp://user@host//path")
 		}
 		if _, has := u.User.Password(); has {
@@ -197,10 +204,16 @@ func parseLocation(s string) (location, error) {
 		l := location{kind: "sftp", host: u.Hostname(), user: u.User.Username(), port: u.Port(), path: strings.TrimPrefix(u.Path, "/")}
 		return l.checkSSH(bad)
 	case strings.HasPrefix(s, "sftp:"):
-		host, path, _ := strings.Cut(strings.TrimPrefix(s, "sftp:"), ":")
-		l := location{kind: "sftp", host: host, path: path}
-		if i := strings.LastIndexByte(host, '@'); i >= 0 {
-			l.user, l.host = host[:i], host[i+1:]
+		login, path, found := strings.Cut(strings.TrimPrefix(s, "sftp:"), ":/")
+		if !found {
+			return bad("it is no sftp:user@host:/path")
+		}
+		l := location{kind: "sftp", host: login, path: "/" + path}
+		if i := strings.LastIndexByte(login, '@'); i >= 0 {
+			l.user, l.host = login[:i], login[i+1:]
+		}
+		if strings.HasPrefix(l.host, "[") && strings.HasSuffix(l.host, "]") {
+			l.host = l.host[1 : len(l.host)-1]
 		}
 		return l.checkSSH(bad)
 	}
@@ -212,6 +225,10 @@ func (l location) checkSSH(bad func(string) (location, error)) (location, error)
 	switch {
 	case l.host == "" || l.path == "":
 		return bad("it lacks a host or a path")
+	case strings.Contains(l.user, ":"):
+		return bad("a password does not belong in it")
+	case strings.Contains(l.host, ":") && net.ParseIP(l.host) == nil:
+		return bad("it has no valid host")
 	case strings.HasPrefix(l.host, "-") || strings.HasPrefix(l.user, "-") || strings.ContainsAny(l.host+l.user, " \t\"'"):
 		return bad("it has no valid host or user")
 	}
@@ -278,7 +295,8 @@ func (l location) asBucket(t Target) Bucket {
 	return Bucket{Endpoint: l.endpoint, Region: cmp.Or(t.Region, defaultRegion), Name: l.bucket, Keys: t.Keys, CAFile: t.CAFile}
 }
 
-// encrypted wraps a remote so that names and contents are encrypted on this side.
+// encrypted wraps a remote so that names and contents are encrypted on this side. All
+// that makes up the format is given: RCLONE_CRYPT_* in the environment has no say.
 func encrypted(ctx context.Context, base fs.Fs, password string) (fs.Fs, error) {
 	hidden, err := obscure.Obscure(password)
 	if err != nil {
@@ -288,7 +306,11 @@ func encrypted(ctx context.Context, base fs.Fs, password string) (fs.Fs, error) 
 	name := "ocbpool-" + rand.Text()
 	cache.Put(name+":", base)
 	defer cache.ClearConfig(name)
-	return newFs(ctx, "crypt", "ocbpool-crypt", "", configmap.Simple{"remote": name + ":", "password": hidden})
+	return newFs(ctx, "crypt", "ocbpool-crypt", "", configmap.Simple{
+		"remote": name + ":", "password": hidden, "password2": "",
+		"filename_encryption": "standard", "directory_name_encryption": "true", "filename_encoding": "base32", "suffix": ".bin",
+		"no_data_encryption": "false", "pass_bad_blocks": "false", "strict_names": "false", "show_mapping": "false",
+	})
 }
 
 // trust returns the certificate authorities of a file; without one, nil.

@@ -21,7 +21,8 @@ import (
 // RestoreOptions say how a restore is made.
 type RestoreOptions struct {
 	// DeleteExtra deletes the bucket's objects that the inventory does not have, once
-	// everything else is restored.
+	// everything else is restored: those that Compare has listed, and that are still as
+	// they were then.
 	DeleteExtra bool
 	OnProgress  func(Progress)
 }
@@ -111,7 +112,6 @@ func (r *restoration) run(ctx context.Context, o RestoreOptions) error {
 	if err := r.to.sync(); err != nil {
 		return err
 	}
-	r.d.restored = true // as far as the pool could give it
 	if err := r.incomplete(); err != nil || !o.DeleteExtra {
 		return err
 	}

@@ -162,6 +162,13 @@ type stored struct {
 	size    int64
 	tag     string // entity tag without quotes
 	version string
+	// modified is to the second: HTTP has no more.
+	modified time.Time
+}
+
+// listed tells whether the object still is the one that was listed.
+func (s stored) listed(o *Object) bool {
+	return s.size == o.Size && s.modified.Sub(o.Modified).Abs() < time.Second && strings.ToLower(s.tag) == tagOf(o)
 }
 
 // head asks for an object.
@@ -172,7 +179,7 @@ func (a *s3API) head(ctx context.Context, path string) (stored, error) {
 	if err != nil {
 		return stored{}, err
 	}
-	s := stored{size: aws.ToInt64(out.ContentLength), tag: strings.Trim(aws.ToString(out.ETag), `"`), version: aws.ToString(out.VersionId)}
+	s := stored{size: aws.ToInt64(out.ContentLength), tag: strings.Trim(aws.ToString(out.ETag), `"`), version: aws.ToString(out.VersionId), modified: aws.ToTime(out.LastModified)}
 	if s.version == "null" {
 		s.version = ""
 	}

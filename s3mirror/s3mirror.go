@@ -46,7 +46,7 @@ type Target struct {
 type Settings struct {
 	Transfers int // objects copied at a time; default 16, over SFTP 4
 	Checkers  int // spaces listed at a time; default 8
-	LimitKiB  int // KiB a second, in each direction; 0: no limit. It is the process's: the last one opened counts
+	LimitKiB  int // KiB a second, in each direction; 0: no limit. It is the process's: the last one that was given counts
 	// Timeout is how long a server may be silent before that is an error; default 1 min.
 	Timeout time.Duration
 	// StateDir holds the index of what the pool is known to hold, the record of
@@ -124,8 +124,9 @@ const (
 	Gone = "gone"
 	// Lost: the pool no longer holds an object that it has held.
 	Lost = "lost"
-	// Skipped: the bucket lists something under a key that ends with a slash, or is no
-	// text. Other programs mark folders like this; it is not copied.
+	// Skipped: the bucket lists something under a key that ends with a slash (other
+	// programs mark folders like this), is no path (a//b, a/../b), or is no text. It is
+	// not copied. Of all keys that begin with a slash there is one: "/".
 	Skipped = "skipped"
 	// Damaged: the pool's object has another size or other content than it was stored with.
 	Damaged = "damaged"

@@ -20,8 +20,6 @@ type SetInventory struct {
 
 // UsageOptions say how usage is counted.
 type UsageOptions struct {
-	// ListPool lists the pool too: what it holds, and what of it is lost.
-	ListPool   bool
 	OnProgress func(Progress)
 }
 
@@ -40,8 +38,6 @@ type Usage struct {
 	Objects uint64     `json:"objects"` // what the sets need together, each object once
 	Bytes   uint64     `json:"bytes"`
 
-	// Of a listed pool:
-
 	Held              uint64 `json:"held"`
 	HeldBytes         uint64 `json:"held_bytes"`
 	Unreferenced      uint64 `json:"unreferenced"` // of those: what no set needs
@@ -51,12 +47,10 @@ type Usage struct {
 	Lost []Finding `json:"lost,omitempty"`
 }
 
-// Usage counts what the sets need of a pool.
+// Usage counts what the sets need of a pool, and lists it: what it holds, and what of it is lost.
 func (p *Pool) Usage(ctx context.Context, sets []SetInventory, o UsageOptions) (*Usage, error) {
-	if o.ListPool {
-		if err := p.gone(ctx); err != nil {
-			return nil, err
-		}
+	if err := p.gone(ctx); err != nil {
+		return nil, err
 	}
 	files, err := newScratch(p.StateDir)
 	if err != nil {
@@ -73,14 +67,11 @@ func (p *Pool) Usage(ctx context.Context, sets []SetInventory, o UsageOptions) (
 	if err := wanted.foldAll(ctx, sets, u.Sets); err != nil {
 		return nil, err
 	}
-	held, done := entriesOf(nil), func() {}
-	if o.ListPool {
-		h, err := p.hold(ctx, files, m)
-		if err != nil {
-			return nil, err
-		}
-		held, done = h.all()
+	h, err := p.hold(ctx, files, m)
+	if err != nil {
+		return nil, err
 	}
+	held, done := h.all()
 	defer done()
 	all, done, err := wanted.all()
 	if err != nil {
@@ -91,9 +82,7 @@ func (p *Pool) Usage(ctx context.Context, sets []SetInventory, o UsageOptions) (
 		if want != nil {
 			u.need(want)
 		}
-		if o.ListPool {
-			u.hold(want, there, sets)
-		}
+		u.hold(want, there, sets)
 		return context.Cause(ctx)
 	})
 }

@@ -66,7 +66,7 @@ func poolUsage(ctx context.Context, o Options, of *manifest.Manifest, sets []man
 	for _, id := range elsewhere {
 		o.Report.Note("The objects of set " + id + " are in another pool and were not looked at.")
 	}
-	return pool.Usage(ctx, inventories, s3mirror.UsageOptions{ListPool: true, OnProgress: func(p s3mirror.Progress) {
+	return pool.Usage(ctx, inventories, s3mirror.UsageOptions{OnProgress: func(p s3mirror.Progress) {
 		step.Update(bucket.Progress(p))
 	}})
 }
