@@ -325,3 +325,60 @@ func TestExpireLeftOvers(t *testing.T) {
 		}
 	}
 }
+
+// What was put aside stays as long as a set names it, and the pool holds nothing better.
+func TestExpireKeepsDamaged(t *testing.T) {
+	w := newWorld(t)
+	objects := w.fillKinds()
+	set := w.keepSet("s", objects)
+	list := plainKeys(objects)
+	odd := place("Odd Space/with blanks & ümlauts")
+	cut := func(b []byte) []byte { return b[1:] }
+	for _, path := range []string{list[0], list[1], list[2]} {
+		w.spoil(path, cut)
+	}
+	oddFile := filepath.Join(w.target.Location, odd)
+	if err := os.Truncate(oddFile, 1); err != nil {
+		t.Fatal(err)
+	}
+	w.server.Delete(t, testBucket, list[0])                           // it can't be copied again
+	w.server.Delete(t, testBucket, "Odd Space/with blanks & ümlauts") // nor this
+	w.server.Delete(t, testBucket, list[2])                           // this one comes back, cut off
+	if c := w.mustCopy(CopyOptions{Reconcile: true}); len(c.Findings) != 4 || c.New != 1 {
+		t.Fatalf("%+v", c)
+	}
+	half := filepath.Join(w.target.Location, blobsDir, list[2])
+	if err := os.MkdirAll(filepath.Dir(half), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(half, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	aside := func() (from []string) {
+		for path := range w.held() {
+			if of := damagedFrom(path); of != "" {
+				from = append(from, of)
+			}
+		}
+		slices.Sort(from)
+		return from
+	}
+	if n := len(aside()); n != 4 {
+		t.Fatalf("%d were put aside", n)
+	}
+	w.mustExpire(0, ExpireOptions{}, set)
+	w.mustExpire(20, ExpireOptions{}, set)
+	want := []string{blobsDir + "/" + list[0], blobsDir + "/" + list[2], odd}
+	slices.Sort(want)
+	if got := aside(); !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+	// No set names them any more.
+	w.server.Delete(t, testBucket, list[3])
+	other := w.keepSet("other", nil)
+	w.mustExpire(40, ExpireOptions{}, other)
+	w.mustExpire(60, ExpireOptions{}, other)
+	if got := aside(); len(got) != 0 {
+		t.Errorf("left: %q", got)
+	}
+}

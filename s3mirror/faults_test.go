@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/integration/env"
 )
@@ -313,4 +315,47 @@ func TestGivesUp(t *testing.T) {
 	}
 	p.Clear()
 	w.exact(w.mustCopy(CopyOptions{}), objects)
+}
+
+// Giving up calls off the listings that are under way: the error is that of the objects.
+func TestGivesUpWhileListing(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, text, hint string
+		rule             env.Rule
+		target           bool
+	}{
+		{"read", "RequestTimeTooSkewed", "set the clock", env.Rule{Kind: env.Get, Do: env.Refuse(403, "RequestTimeTooSkewed")}, false},
+		{"write", "InvalidAccessKeyId", "env_file in [pool]", env.Rule{Kind: env.Put, Do: env.Refuse(403, "InvalidAccessKeyId")}, true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			source := w.proxied()
+			faulty := source
+			if row.target {
+				faulty = w.onS3(env.S3Server(t))
+			}
+			objects := map[string][]byte{}
+			for range 30 {
+				objects[newKey(uuid.NewString())] = newContent(100)
+			}
+			w.put(objects)
+			if _, _, err := w.open(); err != nil { // makes the pool
+				t.Fatal(err)
+			}
+			hang := env.NewHang()
+			source.Add(env.Rule{Kind: env.List, Skip: 3, Do: hang.Do}) // the spaces, and two of them
+			faulty.Add(row.rule)
+			_, err := w.copy(t.Context(), nil, CopyOptions{})
+			w.fails(err, fail.Repository, row.text, row.hint)
+			if strings.Contains(err.Error(), "context canceled") {
+				t.Errorf("%v", err)
+			}
+			hang.Release()
+			source.Clear()
+			faulty.Clear()
+			w.exact(w.mustCopy(CopyOptions{}), objects)
+		})
+	}
 }

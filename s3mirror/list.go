@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -46,8 +45,8 @@ func (s side) spaces(ctx context.Context) (names []string, err error) {
 			names = append(names, "")
 			return nil
 		}, func(prefix string) error {
-			if prefix == "/" || !utf8.ValidString(prefix) {
-				s.odd(prefix) // for all that begins like this
+			if !isPath(strings.TrimSuffix(prefix, "/")) {
+				s.odd(prefix) // for all that begin like this
 				return nil
 			}
 			names = append(names, asRclone.ToStandardPath(strings.TrimSuffix(prefix, "/")))

@@ -28,12 +28,12 @@ import (
 // lies below encryptedDir, under encrypted names.
 const (
 	markerFile   = "ocbackup-pool.json"
-	blobsDir     = "blobs"   // KEY: the object that was first seen under this key
-	changedDir   = "changed" // KEY.MD5: what was seen later under the same key
-	oddDir       = "odd"     // SHA-256 of a key that not every target can hold as a name
-	damagedDir   = "damaged" // KEY.TIME: objects that no longer were what was stored
+	blobsDir     = "blobs"          // KEY: the object that was first seen under this key
+	changedDir   = "changed"        // KEY.MD5: what was seen later under the same key
+	oddDir       = "odd"            // SHA-256 of a key that not every target can hold as a name
+	damagedDir   = "damaged"        // KEY.TIME: objects that no longer were what was stored
 	probeFile    = "ocbackup-probe" // is written, and removed again, to see that it can be
-	checkFile    = "check"   // holds the pool's id: only the right password finds it
+	checkFile    = "check"          // holds the pool's id: only the right password finds it
 	encryptedDir = "encrypted"
 )
 
@@ -287,10 +287,10 @@ func (p *Pool) Create(ctx context.Context, owner Owner) (Info, error) {
 	return p.info, nil
 }
 
-// probe sees that the pool can be written to, which S3 tells soon enough: a disk may
-// have become read-only.
+// probe sees that a directory, here or behind SFTP, can be written to: its disk may have
+// become read-only. Keys of S3 may be such that nothing can be removed again.
 func (p *Pool) probe(ctx context.Context) error {
-	if p.raw != nil {
+	if p.at.kind != "local" && p.at.kind != "sftp" {
 		return nil
 	}
 	err := write(ctx, p.base, probeFile, []byte("x"))

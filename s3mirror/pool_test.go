@@ -96,6 +96,71 @@ func TestApart(t *testing.T) {
 	}
 }
 
+// By whatever name the bucket's server goes, a pool that lies in the bucket is found.
+func TestPoolInBucket(t *testing.T) {
+	w := newWorld(t)
+	objects := w.fill(3)
+	conf := filepath.Join(t.TempDir(), "rclone.conf")
+	if err := os.WriteFile(conf, []byte("[same]\ntype = s3\nprovider = Other\nendpoint = "+w.server.Endpoint+"\naccess_key_id = "+w.server.AccessKey+
+		"\nsecret_access_key = "+w.server.SecretKey+"\nregion = "+w.server.Region+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]Target{
+		"another name": {Location: "s3:" + strings.Replace(w.server.Endpoint, "127.0.0.1", "localhost", 1) + "/" + testBucket + "/of/cloud", Keys: w.bucket.Keys},
+		"a remote":     {Location: "rclone:same:" + testBucket + "/of/remote", RcloneConfig: conf},
+	} {
+		w.target, w.set.StateDir = target, t.TempDir()
+		_, err := w.copy(t.Context(), nil, CopyOptions{})
+		t.Log(name, err)
+		w.fails(err, fail.Usage, "the bucket holds a pool (of/", "another bucket")
+	}
+	for _, o := range objects {
+		for key, s := range w.server.Objects(t, testBucket) {
+			if s == sum(o) && strings.Contains(key, "of/remote/"+blobsDir+"/of/") {
+				t.Errorf("%s was copied into itself", key)
+			}
+		}
+	}
+}
+
+// Locations are taken apart as the configuration does it; one that may hold a password
+// is refused, and not told.
+func TestLocations(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		location string
+		want     location // without a kind: it is refused
+	}{
+		{"sftp:nas:/pool", location{kind: "sftp", host: "nas", path: "/pool"}},
+		{"sftp:me@nas:/pool/x:/y", location{kind: "sftp", user: "me", host: "nas", path: "/pool/x:/y"}},
+		{"sftp:[2001:db8::1]:/pool", location{kind: "sftp", host: "2001:db8::1", path: "/pool"}},
+		{"sftp:user@[::1]:/pool", location{kind: "sftp", user: "user", host: "::1", path: "/pool"}},
+		{"sftp://me@[::1]:2222//pool", location{kind: "sftp", user: "me", host: "::1", port: "2222", path: "/pool"}},
+		{"rclone:nas box:a/b", location{kind: "rclone", path: "nas box:a/b"}},
+		{"s3:https://host:9000/b/p/q", location{kind: "s3", endpoint: "https://host:9000", bucket: "b", path: "p/q"}},
+		{"s3:https://KEY:SECRET@host/b", location{}},
+		{"s3:https://host/b?secret=SECRET", location{}},
+		{"s3:https://host/b#SECRET", location{}},
+		{"s3:https://KEY:SECRET@ho st/b", location{}},
+		{"sftp://u:SECRET@h//p", location{}},
+		{"sftp://u@h//p#SECRET", location{}},
+		{"sftp:me:SECRET@nas:/p", location{}},
+		{"sftp:me:SECRET@[::1]:/p", location{}},
+		{"sftp:me:SECRET@nas", location{}},
+		{"rclone:r,pass=SECRET:p", location{}},
+		{"rclone::sftp,host=h,pass=SECRET:p", location{}},
+		{"https://u:SECRET@h/p", location{}},
+	} {
+		got, err := parseLocation(row.location)
+		if got != row.want || (err == nil) != (row.want.kind != "") {
+			t.Errorf("%s: %+v, %v", row.location, got, err)
+		}
+		if _, _, hint := fail.Details(err); err != nil && (strings.Contains(err.Error()+hint, "SECRET") || fail.CodeOf(err) != fail.Usage) {
+			t.Errorf("%s: %v", row.location, err)
+		}
+	}
+}
+
 // A pool that can't be written is told of, and what is there stays.
 func TestReadOnlyPool(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -116,16 +181,18 @@ func TestReadOnlyPool(t *testing.T) {
 	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	w.mustCopy(CopyOptions{}) // there is nothing to be written
+	// Nothing is to be written, and it is told all the same, before OpenCloud is stopped.
+	_, _, err := w.open()
+	w.fails(err, fail.Repository, "read-only file system", "mount it writable")
 	key := newKey("space")
 	objects[key] = newContent(100)
 	w.put(map[string][]byte{key: objects[key]})
-	_, err := w.copy(t.Context(), nil, CopyOptions{})
+	_, err = w.copy(t.Context(), nil, CopyOptions{})
 	w.fails(err, fail.Repository, "read-only file system", "mount it writable")
 	if err := unix.Mount("", dir, "", unix.MS_REMOUNT, ""); err != nil {
 		t.Fatal(err)
 	}
-	w.exact(w.mustCopy(CopyOptions{}), objects)
+	w.exact(w.mustCopy(CopyOptions{}), objects) // and nothing of the probe
 }
 
 // A pool's directory is nobody else's business, and a second repository is noted.

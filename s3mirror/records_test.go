@@ -2,6 +2,9 @@ package s3mirror
 
 import (
 	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,6 +110,72 @@ func TestFolderMarkers(t *testing.T) {
 	if want := []string{"skipped folder/", "skipped space/folder/", "skipped space/folder/below/"}; !slices.Equal(found, want) {
 		t.Errorf("found %q, want %q", found, want)
 	}
+}
+
+// Keys that are no paths are told, and are in no inventory; all others are copied.
+func TestNoPaths(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	key := newKey("space")
+	objects := map[string][]byte{key: newContent(10)}
+	w.put(objects)
+	listed := map[string]string{ // by prefix: what the server lists besides; no file can have these names
+		"":       "<CommonPrefixes><Prefix>/</Prefix></CommonPrefixes><CommonPrefixes><Prefix>../</Prefix></CommonPrefixes>" + contents("."),
+		"space/": contents("space/../d") + contents("space/./c") + contents("space//b") + contents("space/.."),
+	}
+	upstream := env.S3Proxy(t, w.server)
+	more := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		prefix := r.URL.Query().Get("prefix")
+		isList := r.URL.Query().Has("list-type")
+		r.URL.Scheme, r.URL.Host, r.RequestURI = "http", strings.TrimPrefix(upstream.Endpoint, "http://"), ""
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		defer answer.Body.Close()
+		b, _ := io.ReadAll(answer.Body)
+		if isList {
+			b = bytes.Replace(b, []byte("</ListBucketResult>"), []byte(listed[prefix]+"</ListBucketResult>"), 1)
+		}
+		rw.WriteHeader(answer.StatusCode)
+		_, _ = rw.Write(b)
+	}))
+	t.Cleanup(more.Close)
+	w.bucket.Endpoint = more.URL
+	set := w.keepSet("s", objects)
+	var found []string
+	for _, f := range set.findings {
+		found = append(found, f.Kind+" "+f.Key)
+	}
+	slices.Sort(found)
+	want := []string{"skipped .", "skipped ../", "skipped /", "skipped space/..", "skipped space/../d", "skipped space/./c", "skipped space//b"}
+	if !slices.Equal(found, want) {
+		t.Errorf("found %q, want %q", found, want)
+	}
+	if in := inventoryOf(t, set); len(in) != 1 || in[key].Size != 10 {
+		t.Errorf("the inventory has %v", in)
+	}
+	w.mustRestore(set, Destination{Dir: filepath.Join(t.TempDir(), "to")}, RestoreOptions{})
+}
+
+func contents(key string) string {
+	return "<Contents><Key>" + key + "</Key><LastModified>2026-01-01T00:00:00Z</LastModified><Size>1</Size></Contents>"
+}
+
+// inventoryOf is a set's inventory by key.
+func inventoryOf(t *testing.T, s testSet) map[string]Object {
+	t.Helper()
+	in := s.reader(t)
+	defer in.Close()
+	all := map[string]Object{}
+	r := newReader(in, "inventory")
+	for r.next() {
+		all[r.at.Key] = *r.at
+	}
+	if err := r.failed(); err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // What the server's listing can't tell is an error, not left out.

@@ -139,7 +139,7 @@ func s3Options(b Bucket, blind bool) configmap.Simple {
 		"list_version": "2", "no_check_bucket": "true",
 		"no_head": strconv.FormatBool(blind), "no_head_object": strconv.FormatBool(blind),
 		"upload_cutoff":      uploadCutoff,
-		"upload_concurrency": "2",
+		"upload_concurrency": "1",
 		// What RCLONE_S3_* in the environment must not change: names, contents, and whose keys.
 		"encoding": "Slash,InvalidUtf8,Dot", "directory_markers": "false", "decompress": "false", "might_gzip": "unset",
 		"versions": "false", "version_at": "off", "version_deleted": "false", "download_url": "", "role_arn": "",

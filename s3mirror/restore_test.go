@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/integration/env"
@@ -66,15 +67,8 @@ func TestRestore(t *testing.T) {
 			bucketHolds(t, w.server, testBucket, objects)
 			w.put(extra)
 			p, d := w.compareTo(set, here)
-			if _, err := p.DeleteExtra(t.Context(), d, nil); err == nil {
-				t.Error("deleted before all was restored")
-			}
 			w.server.Put(t, testBucket, "came later", []byte("x"))
-			if _, err := p.Restore(t.Context(), d, RestoreOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			bucketHolds(t, w.server, testBucket, merged(all, map[string][]byte{"came later": []byte("x")}))
-			if r, err := p.DeleteExtra(t.Context(), d, nil); err != nil || r.Deleted != 2 || r.DeletedBytes != 55 {
+			if r, err := p.Restore(t.Context(), d, RestoreOptions{DeleteExtra: true}); err != nil || r.Deleted != 2 || r.DeletedBytes != 55 {
 				t.Errorf("deleted %+v, %v", r, err)
 			}
 			bucketHolds(t, w.server, testBucket, merged(objects, map[string][]byte{"came later": []byte("x")}))
@@ -103,6 +97,45 @@ func TestRestore(t *testing.T) {
 				t.Errorf("left over: %v (%v)", left, err)
 			}
 		})
+	}
+}
+
+// An extra object that was written anew after the bucket was listed is not deleted.
+func TestRestoreKeepsNewer(t *testing.T) {
+	w := newWorld(t)
+	objects := w.fill(2)
+	set := w.keepSet("s", objects)
+	extra := map[string][]byte{}
+	for _, name := range []string{"goes", "other size", "other content", "written again", "gone"} {
+		extra["s/"+name] = newContent(50)
+	}
+	w.put(extra)
+	for name := range extra {
+		setModified(t, filepath.Join(w.server.Dir, testBucket, name), time.Now().Add(-time.Hour))
+	}
+	p, d := w.compareTo(set, Destination{Bucket: &w.bucket})
+	listed := map[string]time.Time{}
+	for _, o := range d.ExtraKeys(9) {
+		listed[o.Key] = o.Modified
+	}
+	newer := map[string][]byte{"s/other size": newContent(51), "s/other content": newContent(50), "s/written again": extra["s/written again"]}
+	w.put(newer)
+	for _, key := range []string{"s/other size", "s/other content"} { // it is not the time alone
+		setModified(t, filepath.Join(w.server.Dir, testBucket, key), listed[key])
+	}
+	w.server.Delete(t, testBucket, "s/gone")
+	r, err := p.Restore(t.Context(), d, RestoreOptions{DeleteExtra: true})
+	if err != nil || r.Deleted != 1 || r.DeletedBytes != 50 {
+		t.Errorf("%+v %v", r, err)
+	}
+	bucketHolds(t, w.server, testBucket, merged(objects, newer))
+}
+
+// setModified gives an object of the server another time.
+func setModified(t *testing.T, path string, at time.Time) {
+	t.Helper()
+	if err := os.Chtimes(path, at, at); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -126,7 +126,7 @@ const (
 	Lost = "lost"
 	// Skipped: the bucket lists something under a key that ends with a slash (other
 	// programs mark folders like this), is no path (a//b, a/../b), or is no text. It is
-	// not copied. Of all keys that begin with a slash there is one: "/".
+	// not copied. Keys that begin with "/", "./" or "../" are one finding, of what they begin with.
 	Skipped = "skipped"
 	// Damaged: the pool's object has another size or other content than it was stored with.
 	Damaged = "damaged"

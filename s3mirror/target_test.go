@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/pkg/sftp"
+	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/accounting"
 	"golang.org/x/sys/unix"
 
 	"github.com/ocbackup/ocbackup/fail"
@@ -53,6 +55,32 @@ func TestServerCopies(t *testing.T) {
 		if again := w.mustCopy(CopyOptions{}); again.New != 0 || p.Count(env.Copy, env.Put) != 0 {
 			t.Errorf("copied again: %+v", again)
 		}
+	}
+}
+
+// What the server has copied and gives another tag than was listed is read: the size
+// alone does not tell.
+func TestServerCopiesOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.onS3(w.server)
+	w.bucket.Endpoint = p.Endpoint
+	objects := w.fill(6)
+	bad := sortedKeys(objects)[2]
+	p.Add(env.Rule{Kind: env.Copy, Key: bad, Do: env.After(func(r env.Request) {
+		w.server.Put(t, poolBucket, r.Key, newContent(len(objects[bad])))
+	})})
+	p.Forget()
+	c := w.mustCopy(CopyOptions{})
+	o := inventory(t, c.Inventory.Path)[bad]
+	held := w.held()
+	for key, b := range objects {
+		if held[blobsDir+"/"+key] != sum(b) {
+			t.Errorf("%s: the pool holds something else", key)
+		}
+	}
+	if p.Count(env.Copy) != len(objects) || o.SHA1 == "" || len(held) != len(objects) {
+		t.Errorf("%d copied by the server; %+v", p.Count(env.Copy), o)
 	}
 }
 
@@ -394,6 +422,36 @@ func TestEncrypted(t *testing.T) {
 	w.fails(err, fail.Repository, "does not open the pool", "password_file")
 }
 
+// Settings of rclone's in the environment do not change how a pool is stored.
+func TestEnvironment(t *testing.T) {
+	for _, onServer := range []bool{false, true} {
+		w := newWorld(t)
+		if onServer {
+			w.onServer(w.server, w.server.Endpoint)
+		}
+		w.target.Password = "correct horse"
+		objects := w.fillKinds()
+		odd := "odd/%41 [b]"
+		objects[odd] = newContent(9)
+		w.put(map[string][]byte{odd: objects[odd]})
+		func() {
+			for name, value := range map[string]string{
+				"CRYPT_PASSWORD2": "6v3nKQ", "CRYPT_FILENAME_ENCRYPTION": "off", "CRYPT_DIRECTORY_NAME_ENCRYPTION": "false",
+				"CRYPT_FILENAME_ENCODING": "base64", "CRYPT_SUFFIX": "none", "CRYPT_NO_DATA_ENCRYPTION": "true", "CRYPT_PASS_BAD_BLOCKS": "true",
+				"S3_ENCODING": "Slash,Ctl,Percent,SquareBracket", "S3_VERSION_AT": "2020-01-01", "S3_SSE_CUSTOMER_ALGORITHM": "AES256", "S3_DOWNLOAD_URL": "http://127.0.0.1:1",
+			} {
+				t.Setenv("RCLONE_"+name, value)
+				defer os.Unsetenv("RCLONE_" + name)
+			}
+			set := w.keepSet("s", objects)
+			w.server.Delete(t, testBucket, odd)
+			w.mustRestore(set, Destination{Bucket: &w.bucket}, RestoreOptions{})
+			bucketHolds(t, w.server, testBucket, objects)
+		}()
+		w.exact(w.mustCopy(CopyOptions{Reconcile: true}), objects)
+	}
+}
+
 // The limit of the bandwidth is where all that is read passes.
 func TestLimit(t *testing.T) {
 	w := newWorld(t)
@@ -403,10 +461,16 @@ func TestLimit(t *testing.T) {
 	if limit.kib != w.set.LimitKiB {
 		t.Errorf("the limit is %d", limit.kib)
 	}
-	w.set.LimitKiB = 0
-	w.mustCopy(CopyOptions{})
-	if limit.kib != 0 {
-		t.Errorf("the limit is still %d", limit.kib)
+	t.Cleanup(func() {
+		limit.kib = 0
+		accounting.TokenBucket.SetBwLimit(fs.BwPair{Tx: -1, Rx: -1})
+	})
+	// A second remote that has none of its own leaves it.
+	if _, err := OpenBucket(t.Context(), w.bucket, Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	if limit.kib != w.set.LimitKiB {
+		t.Errorf("the limit is %d", limit.kib)
 	}
 }
 

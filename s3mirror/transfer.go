@@ -166,7 +166,7 @@ func (c *content) start(ctx context.Context, to fs.Fs) (in *accounting.Account, 
 		done(err)
 		return nil, nil, &readError{err}
 	}
-	return tr.Account(ctx, src).WithBuffer(), done, nil
+	return tr.Account(ctx, src), done, nil
 }
 
 // hashOnly reads an object and returns its hashes; stored nowhere.

@@ -72,7 +72,7 @@ func TestUsage(t *testing.T) {
 
 func (w *world) usage(sets ...testSet) *Usage {
 	w.t.Helper()
-	u, err := w.pool().Usage(w.t.Context(), inventories(sets...), UsageOptions{ListPool: true})
+	u, err := w.pool().Usage(w.t.Context(), inventories(sets...), UsageOptions{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
