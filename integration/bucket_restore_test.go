@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,6 +77,37 @@ func TestBucketWiped(t *testing.T) {
 	wants(t, c.check(""), 0)
 	c.start()
 	c.good()
+}
+
+// The pool has lost an object of the set, and the bucket has it no more: the restore ends
+// before the server is stopped, unless somebody says that it is to go on.
+func TestBucketPoolDamaged(t *testing.T) {
+	t.Parallel()
+	c, id, then := frozenBucketCloud(t)
+	const secret = "hunter2"
+	r := c.run("restore", "--yes", "--pool", "s3:https://KEY:"+secret+"@127.0.0.1:1/pool", id)
+	wants(t, r, 2, "--pool")
+	if strings.Contains(r.Stdout+r.Stderr, secret) {
+		t.Errorf("the password is told:\n%s%s", r.Stdout, r.Stderr)
+	}
+	c.stop()
+	c.wipeBucket()
+	lost := slices.Sorted(maps.Keys(then))[0]
+	c.remove("pool/blobs/" + lost)
+	c.start()
+	stops := c.happened("stop")
+	wants(t, c.run("restore", "--yes", id), 4, lost, "--accept-damaged-blobs")
+	c.running()
+	if c.happened("stop") != stops {
+		t.Error("the server was stopped")
+	}
+	wants(t, c.run("restore", "--yes", "--no-start", "--accept-damaged-blobs", id), 0, lost, "unreadable", "NOT RESTORED: 1")
+	have := c.bucket()
+	if _, there := have[lost]; there {
+		t.Error("what the pool has lost is in the bucket")
+	}
+	delete(then, lost)
+	c.wantObjects(then)
 }
 
 // An empty machine, the repository, the pool: the keys of the bucket are in the set.

@@ -212,13 +212,12 @@ func TestBucketDryRun(t *testing.T) {
 	t.Parallel()
 	s := newBucketSite(t)
 	s.spoil()
-	before := s.s3.Objects(t, bucketName)
 	o := s.options()
 	o.DryRun, o.DeleteExtra, o.Yes = true, true, false
 	for i := range 20 {
 		s.s3.Put(t, bucketName, fmt.Sprintf("space-9/aa/bb/cc/dd/-more-%02d", i), []byte("extra"))
 	}
-	before = s.s3.Objects(t, bucketName)
+	before := s.s3.Objects(t, bucketName)
 	res, err := Run(context.Background(), o)
 	if err != nil || res.Bucket.Restored != 4 || res.Bucket.Extra != 22 {
 		t.Fatalf("%+v, %v", res, err)
