@@ -59,6 +59,7 @@ func (r *run) findBucket(ctx context.Context, step progress.Step) error {
 	if m.pool, err = bucket.OpenPool(ctx, r.Config); err != nil {
 		return err
 	}
+	m.source.Log, m.pool.Log = r.Report.Note, r.Report.Note
 	if m.info, err = m.pool.Check(ctx, m.owner); err != nil {
 		return err
 	}

@@ -232,6 +232,9 @@ func (r *run) findRoots() error {
 			missing = append(missing, err.Error())
 		}
 	}
+	if l.Driver == opencloud.Decomposed && r.wants(opencloud.Blobs) && opencloud.BlobsElsewhere(l.UsersRoot) {
+		missing = append(missing, "the metadata in "+l.UsersRoot+" name contents of files, and there are none: is the storage driver decomposeds3?")
+	}
 	if err := l.HasConfig(); r.wants(opencloud.Config) && err != nil {
 		missing = append(missing, err.Error()) // a set without them could not be restored
 	}

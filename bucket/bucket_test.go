@@ -2,8 +2,6 @@ package bucket
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -60,22 +58,5 @@ func TestProgress(t *testing.T) {
 		if got := Progress(p); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
-	}
-}
-
-// Only what the bucket no longer has can't be mended.
-func TestUnmended(t *testing.T) {
-	inventory := filepath.Join(t.TempDir(), "inventory")
-	if err := os.WriteFile(inventory, []byte(`{"key":"a/1","size":1}`+"\n"+`{"key":"b/2","size":1}`+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unmended([]s3mirror.Finding{
-		{Kind: s3mirror.Lost, Key: "a/1"},
-		{Kind: s3mirror.Lost, Key: "a/2"},
-		{Kind: s3mirror.Damaged, Key: "c/3"},
-		{Kind: s3mirror.Changed, Key: "d/4"},
-	}, inventory)
-	if err != nil || n != 2 {
-		t.Errorf("%d (%v), want 2: a/2 and c/3", n, err)
 	}
 }

@@ -19,6 +19,8 @@ type Options struct {
 	Config     *config.Config
 	Repo       *repo.Repo
 	OnProgress func(s3mirror.Progress)
+	// Note is told what is worth a line of its own.
+	Note func(string)
 }
 
 // Status is what a pool holds, and for which sets.
@@ -64,6 +66,7 @@ func open(ctx context.Context, o Options) (*keeper, error) {
 	if k.pool, err = OpenPool(ctx, c); err != nil {
 		return nil, err
 	}
+	k.pool.Log = o.Note
 	if k.info, err = k.pool.Check(ctx, k.owner); err != nil {
 		return nil, err
 	}

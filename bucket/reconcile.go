@@ -1,10 +1,7 @@
 package bucket
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"os"
 
 	"github.com/ocbackup/ocbackup/guard"
 	"github.com/ocbackup/ocbackup/manifest"
@@ -23,8 +20,8 @@ type Reconciled struct {
 	// Copied were brought from the bucket: what was lost or damaged, and what was new.
 	Copied      uint64 `json:"copied"`
 	CopiedBytes uint64 `json:"copied_bytes"`
-	// Unmended are lost or damaged objects that the bucket no longer has.
-	Unmended uint64 `json:"unmended"`
+	// Lost is what sets need and neither pool nor bucket has as it was stored.
+	Lost []manifest.Finding `json:"lost,omitempty"`
 }
 
 // Reconcile lists the pool, and copies from the bucket what it has lost, or no
@@ -45,6 +42,7 @@ func Reconcile(ctx context.Context, o Options, readData bool) (*Reconciled, erro
 	if err != nil {
 		return nil, err
 	}
+	src.Log = o.Note
 	if err := src.Check(ctx); err != nil {
 		return nil, err
 	}
@@ -67,32 +65,14 @@ func Reconcile(ctx context.Context, o Options, readData bool) (*Reconciled, erro
 			out.Findings = append(out.Findings, Findings([]s3mirror.Finding{f})...)
 		}
 	}
-	out.Unmended, err = unmended(r.Findings, c.Inventory.Path)
-	return out, err
-}
-
-// unmended counts the findings whose objects a listing of the bucket does not have.
-func unmended(findings []s3mirror.Finding, inventory string) (uint64, error) {
-	missing := map[string]bool{}
-	for _, f := range findings {
-		if f.Kind == s3mirror.Lost || f.Kind == s3mirror.Damaged {
-			missing[f.Key] = true
-		}
-	}
-	if len(missing) == 0 {
-		return 0, nil
-	}
-	f, err := os.Open(inventory)
+	sets, _, err := Inventories(o.Repo, k.sets, k.info.ID)
 	if err != nil {
-		return 0, err
+		return out, err
 	}
-	defer f.Close() //nolint:errcheck // it was only read
-	for d := json.NewDecoder(bufio.NewReader(f)); d.More(); {
-		var x s3mirror.Object
-		if err := d.Decode(&x); err != nil {
-			return 0, err
-		}
-		delete(missing, x.Key)
+	u, err := k.pool.Usage(ctx, sets, s3mirror.UsageOptions{OnProgress: o.OnProgress})
+	if err != nil {
+		return out, err
 	}
-	return uint64(len(missing)), nil
+	out.Lost = Findings(u.Lost)
+	return out, nil
 }

@@ -72,7 +72,7 @@ EXAMPLES:
 			}
 			if err == nil && len(s.Lost) > 0 {
 				err = &reportedError{fail.New(fail.Inconsistent, fmt.Sprintf("the pool lacks %s that sets need", english.Plural(len(s.Lost), "object", "")),
-					"\"ocbackup bucket reconcile\" copies again what the bucket still has")}
+					"\"ocbackup bucket reconcile\" copies again what the bucket still has; for the rest see docs/restore-runbook.md, \"Damage in the pool\"")}
 			}
 			return err
 		},
@@ -118,9 +118,9 @@ EXAMPLES:
 			if failed != nil {
 				return &reportedError{failed}
 			}
-			if err == nil && res.Unmended > 0 {
-				err = &reportedError{fail.New(fail.Inconsistent, fmt.Sprintf("%s of the pool could not be copied again", english.Plural(int(res.Unmended), "object", "")),
-					"the bucket no longer has them; \"ocbackup bucket status\" tells which sets need them")}
+			if err == nil && len(res.Lost) > 0 {
+				err = &reportedError{fail.New(fail.Inconsistent, fmt.Sprintf("%s that sets need could not be copied again", english.Plural(len(res.Lost), "object", "")),
+					"the bucket no longer has them as they were; see docs/restore-runbook.md, \"Damage in the pool\"")}
 			}
 			return err
 		},
@@ -186,7 +186,10 @@ func bucketOptions(c *cli.Context, name string) (*env, bucket.Options, progress.
 	}
 	step := e.rep.Step(name)
 	step.Update("reading the sets")
-	return e, bucket.Options{Config: e.cfg, Repo: r, OnProgress: func(p s3mirror.Progress) { step.Update(bucket.Progress(p)) }}, step, nil
+	return e, bucket.Options{
+		Config: e.cfg, Repo: r, Note: e.rep.Note,
+		OnProgress: func(p s3mirror.Progress) { step.Update(bucket.Progress(p)) },
+	}, step, nil
 }
 
 func printBucketStatus(w io.Writer, s *bucket.Status) {
@@ -237,7 +240,14 @@ func printReconciled(w io.Writer, r *bucket.Reconciled, complete bool) {
 	if r.Copied > 0 {
 		fmt.Fprintf(w, "Copied from the bucket: %s.\n", objects(r.Copied, r.CopiedBytes))
 	}
-	if len(r.Findings) == 0 && complete {
+	for i, f := range r.Lost {
+		if i == 10 {
+			fmt.Fprintf(w, "  and %d more (--json lists all)\n", len(r.Lost)-i)
+			break
+		}
+		fmt.Fprintf(w, "  still %s: %s: %s\n", f.Kind, f.Key, f.Text)
+	}
+	if len(r.Findings)+len(r.Lost) == 0 && complete {
 		fmt.Fprintln(w, "Everything is there as it was stored.")
 	}
 }

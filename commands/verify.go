@@ -65,8 +65,11 @@ EXAMPLES:
 				return &reportedError{incomplete}
 			}
 			if err == nil && !rep.Sound {
-				err = &reportedError{fail.New(fail.Inconsistent, "damage was found",
-					"keep the sets that are sound, make a new one with \"ocbackup backup\", and see docs/restore-runbook.md, \"Damage\"")}
+				hint := "keep the sets that are sound, make a new one with \"ocbackup backup\", and see docs/restore-runbook.md, \"Damage\""
+				if len(rep.Pool) > 0 {
+					hint = "\"ocbackup bucket reconcile\" copies again what the bucket still has; see docs/restore-runbook.md, \"Damage in the pool\""
+				}
+				err = &reportedError{fail.New(fail.Inconsistent, "damage was found", hint)}
 			}
 			return err
 		},
@@ -78,8 +81,11 @@ var readData = regexp.MustCompile(`^([1-9][0-9]*/[1-9][0-9]*|[0-9.]+%)$`)
 func printVerify(w io.Writer, rep *verify.Report) {
 	for _, s := range rep.Sets {
 		verdict := "sound"
-		if len(s.Findings) > 0 {
+		switch {
+		case len(s.Findings) > 0:
 			verdict = "DAMAGED"
+		case len(rep.Pool) > 0 && s.Objects > 0:
+			verdict = "see its pool"
 		}
 		fmt.Fprintf(w, "%s  %s  %s files, %s\n", s.Set, verdict, humanize.Comma(int64(s.Files)), humanize.IBytes(s.Bytes))
 		for _, f := range s.Findings {

@@ -53,7 +53,7 @@ func (c *Config) NeedPool() error {
 	if c.Layout.Driver != opencloud.DecomposedS3 {
 		return nil
 	}
-	const hint = "\"ocbackup init --force --pool LOCATION\" finds the bucket and writes both; without --pool the pool goes beside a local repository"
+	const hint = "\"ocbackup init --force --pool LOCATION\" finds the bucket and writes both, where OpenCloud's settings can be read; otherwise write them by hand"
 	var out []problem
 	// Of endpoint and name there are both or none: Validate sees to that.
 	if c.Bucket.Endpoint == "" {

@@ -104,6 +104,18 @@ func TestPoolLosesObjects(t *testing.T) {
 	c.must("verify")
 	c.must("bucket", "status")
 	c.restoreCopy(id)
+
+	// What was seen to be lost, the next backup does not take for held.
+	c.remove("pool/blobs/" + key)
+	wants(t, c.run("verify"), 4, key, "bucket reconcile")
+	wants(t, c.run("backup"), 0, "lost", key)
+	c.must("verify", "--all")
+
+	// What the bucket has lost, too, is told of for as long as a set needs it.
+	c.remove("pool/blobs/" + key)
+	c.s3.Delete(t, env.BucketName, key)
+	wants(t, c.run("bucket", "reconcile"), 4, key, "Damage in the pool")
+	wants(t, c.run("bucket", "reconcile"), 4, key)
 }
 
 // What only a forgotten set has needed leaves the pool, after its grace period and not

@@ -129,6 +129,7 @@ func (r *run) openPool(ctx context.Context, b *bucketPart) error {
 	if b.pool, err = bucket.OpenPool(ctx, b.cfg); err != nil {
 		return err
 	}
+	b.pool.Log = r.Report.Note
 	info, err := b.pool.Check(ctx, s3mirror.Owner{Instance: r.set.Manifest.Instance})
 	switch {
 	case err != nil:

@@ -75,6 +75,15 @@ func openIndex(stateDir, pool string) (ix *index, sound bool, err error) {
 func (ix *index) work() string   { return filepath.Join(ix.dir, workDir) }
 func (ix *index) before() string { return filepath.Join(ix.dir, beforeDir) }
 
+// distrust has the next pass make an index anew, where there is one.
+func distrust(stateDir string) error {
+	dir := filepath.Join(stateDir, "bucket")
+	if _, err := os.Stat(filepath.Join(dir, stateFile)); stateDir == "" || err != nil {
+		return nil //nolint:nilerr // there is none
+	}
+	return os.MkdirAll(filepath.Join(dir, workDir), 0o700)
+}
+
 // segments begins a pass: until it ends with replace, the index is not sound.
 func (ix *index) segments() (segments, error) {
 	if err := os.RemoveAll(ix.work()); err != nil {

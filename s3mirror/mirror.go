@@ -147,7 +147,7 @@ func (p *pass) refuseEmpty(listed int) error {
 		return nil
 	}
 	return fail.Wrap(fail.Incomplete, &EmptyError{p.Mirror.src.String(), before}, "",
-		"see that it is the right bucket and what became of its objects; if they are meant to be gone: ocbackup backup --accept-empty-bucket")
+		"see that it is the right bucket and what became of its objects. To bring them back: ocbackup restore --component blobs\nIf they are meant to be gone: ocbackup backup --accept-empty-bucket")
 }
 
 // reportedFailures is how many objects' errors are told; the others are counted.

@@ -2,6 +2,7 @@ package s3mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -47,7 +48,8 @@ type Usage struct {
 	Lost []Finding `json:"lost,omitempty"`
 }
 
-// Usage counts what the sets need of a pool, and lists it: what it holds, and what of it is lost.
+// Usage counts what the sets need of a pool, and lists it: what it holds, and what of
+// it is lost. What is lost is not taken for held by the next copy, which lists the pool.
 func (p *Pool) Usage(ctx context.Context, sets []SetInventory, o UsageOptions) (*Usage, error) {
 	if err := p.gone(ctx); err != nil {
 		return nil, err
@@ -78,13 +80,17 @@ func (p *Pool) Usage(ctx context.Context, sets []SetInventory, o UsageOptions) (
 		return nil, err
 	}
 	defer done()
-	return u, joinEntries(all, held, func(want, there *entry) error {
+	err = joinEntries(all, held, func(want, there *entry) error {
 		if want != nil {
 			u.need(want)
 		}
 		u.hold(want, there, sets)
 		return context.Cause(ctx)
 	})
+	if len(u.Lost) > 0 {
+		err = errors.Join(err, distrust(p.StateDir))
+	}
+	return u, err
 }
 
 // need counts an object that sets need.

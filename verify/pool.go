@@ -39,7 +39,7 @@ func verifyPool(ctx context.Context, o Options, sets []manifest.Set, rep *Report
 		step.Fail(errors.New(humanize.Comma(int64(n)) + " findings"))
 		return nil
 	}
-	step.Done(fmt.Sprintf("%s objects, all there", humanize.Comma(int64(usage.Objects))))
+	step.Done(fmt.Sprintf("%s objects, all there; not read (ocbackup bucket reconcile --read-data reads them)", humanize.Comma(int64(usage.Objects))))
 	return nil
 }
 

@@ -257,6 +257,10 @@ func (s *server) driver() (opencloud.Driver, error) {
 	for _, d := range []opencloud.Driver{opencloud.Posix, opencloud.Decomposed} {
 		host, _, ok := s.mounts.host(s.path(usersRoots[d]))
 		if ok && looksLike(d, host) {
+			if d == opencloud.Decomposed && opencloud.BlobsElsewhere(host) {
+				s.note("STORAGE_USERS_DRIVER is not set; %s names contents of files and holds none: the driver decomposeds3 is taken. Set endpoint, name and env_file in [bucket] by hand", host)
+				return opencloud.DecomposedS3, nil
+			}
 			s.note("STORAGE_USERS_DRIVER is not set; %s holds a tree of the driver %s", host, d)
 			return d, nil
 		}
