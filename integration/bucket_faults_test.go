@@ -248,6 +248,7 @@ func TestPoolAway(t *testing.T) {
 	t.Parallel()
 	c := newCloud(t, "decomposeds3")
 	c.backup()
+	sets := c.sets()
 	first := c.backup("--component", "config") // a set without the bucket in between changes nothing
 	stops := c.happened("stop")
 	if err := os.Rename(c.path("pool"), c.path("away")); err != nil {
@@ -266,8 +267,13 @@ func TestPoolAway(t *testing.T) {
 	r := c.run("verify", "--all")
 	wants(t, r, 8, "is its disk mounted?", "structure sound", first) // the repository is looked at all the same
 
+	c.write("pool-password", "another secret\n")
+	c.configure("pool", "password_file", c.quoted("pool-password"))
 	id := c.backup("--new-pool")
 	c.restoreCopy(id)
+	// The set from before needs the pool from before, which has no password.
+	c.must("restore", "--target", c.path("old"), "--pool", c.path("away"), sets[0].Set)
+	wants(t, c.check(c.path("old")), 0)
 	wants(t, c.run("bucket", "status"), 0, "elsewhere", "lost           none")
 	c.must("verify", "--all")
 	c.good()

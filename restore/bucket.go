@@ -130,7 +130,18 @@ func (r *run) openPool(ctx context.Context, b *bucketPart) error {
 		return err
 	}
 	b.pool.Log = r.Report.Note
-	info, err := b.pool.Check(ctx, s3mirror.Owner{Instance: r.set.Manifest.Instance})
+	owner := s3mirror.Owner{Instance: r.set.Manifest.Instance}
+	info, err := b.pool.Check(ctx, owner)
+	if err != nil && r.PoolAt != "" && r.PoolPasswordFile == "" && b.cfg.Pool.PasswordFile != "" {
+		// The password is the configured pool's; the one that was named may have none.
+		clear := *b.cfg
+		clear.Pool.PasswordFile = ""
+		if pool, oerr := bucket.OpenPool(ctx, &clear); oerr == nil {
+			if i, cerr := pool.Check(ctx, owner); cerr == nil {
+				b.cfg, b.pool, info, err = &clear, pool, i, nil
+			}
+		}
+	}
 	switch {
 	case err != nil:
 		return err
@@ -141,7 +152,7 @@ func (r *run) openPool(ctx context.Context, b *bucketPart) error {
 			"the pool %s (%s) is not the one that set %s refers to (%s, then at %s)", b.pool.Location(), info.ID, r.set.ID, b.rec.Pool.ID, b.rec.Pool.Location)
 	}
 	if r.Config != nil && r.PoolAt != "" && r.PoolAt != r.Config.Pool.Location && r.Target == "" {
-		r.note("Set location in [pool] to " + b.pool.Location() + ", or the next backup begins another pool.")
+		r.note("Set location in [pool] to " + b.pool.Location() + " if it has moved for good.")
 	}
 	return nil
 }
