@@ -80,17 +80,24 @@ func open(ctx context.Context, o Options) (*keeper, error) {
 	return k, nil
 }
 
+// usage counts what the sets need of the pool, and names those whose objects are in
+// another.
+func (k *keeper) usage(ctx context.Context) (u *s3mirror.Usage, elsewhere []string, err error) {
+	sets, elsewhere, err := Inventories(k.Repo, k.sets, k.info.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	u, err = k.pool.Usage(ctx, sets, s3mirror.UsageOptions{OnProgress: k.OnProgress})
+	return u, elsewhere, err
+}
+
 // ReadStatus finds out what the pool holds, and for which sets. Nothing is changed.
 func ReadStatus(ctx context.Context, o Options) (*Status, error) {
 	k, err := open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	sets, elsewhere, err := Inventories(o.Repo, k.sets, k.info.ID)
-	if err != nil {
-		return nil, err
-	}
-	u, err := k.pool.Usage(ctx, sets, s3mirror.UsageOptions{OnProgress: o.OnProgress})
+	u, elsewhere, err := k.usage(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -65,11 +65,7 @@ func Reconcile(ctx context.Context, o Options, readData bool) (*Reconciled, erro
 			out.Findings = append(out.Findings, Findings([]s3mirror.Finding{f})...)
 		}
 	}
-	sets, _, err := Inventories(o.Repo, k.sets, k.info.ID)
-	if err != nil {
-		return out, err
-	}
-	u, err := k.pool.Usage(ctx, sets, s3mirror.UsageOptions{OnProgress: o.OnProgress})
+	u, _, err := k.usage(ctx)
 	if err != nil {
 		return out, err
 	}

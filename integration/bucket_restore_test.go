@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -359,9 +360,8 @@ var restoreByHand = regexp.MustCompile(`(?m)^    ((?:restic|jq) .*)$`)
 // Without ocbackup: what RECOVERY.txt says, with restic, jq and an S3 client.
 func TestBucketByHand(t *testing.T) {
 	t.Parallel()
-	if r := env.Exec(background, nil, "jq", "--version"); r.Code != 0 {
-		t.Skip("jq is not installed")
-	}
+	_, err := exec.LookPath("jq")
+	env.Need(t, err)
 	c, id, then := frozenBucketCloud(t)
 	c.stop()
 	r := c.runRestic("dump", "--tag", "manifest,set="+id, "latest", "/manifest/RECOVERY.txt")

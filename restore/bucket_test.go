@@ -571,9 +571,8 @@ func TestBucketOnBareHost(t *testing.T) {
 func TestKeysOfSetFromCompose(t *testing.T) {
 	t.Parallel()
 	compose := env.Tools("bin", "docker-compose")
-	if _, err := os.Stat(compose); err != nil {
-		t.Skip("there is no docker-compose in .tools/bin (tools/docker.sh)")
-	}
+	_, err := os.Stat(compose)
+	env.Need(t, err)
 	s := emptySite(t)
 	s.cfg.Layout = opencloud.Layout{
 		Driver: opencloud.DecomposedS3, ConfigDir: filepath.Join(s.base, "config"),

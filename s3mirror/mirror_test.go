@@ -328,12 +328,12 @@ func TestNothingStaysRunning(t *testing.T) {
 		}
 		return n
 	}
-	for try := 0; ours() > 0; try++ {
-		if try == 100 {
-			t.Fatal(stacks())
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(stacks())
 		}
-		time.Sleep(10 * time.Millisecond) // they end by themselves
-	}
+	})
+	env.Eventually(t, 10*time.Second, "all goroutines have ended", func() bool { return ours() == 0 })
 }
 
 // setTag gives an object of the server another entity tag.

@@ -2,10 +2,13 @@
 # Usage: tools/versitygw.sh
 # Builds versitygw, the S3 server of the tests, as .tools/bin/versitygw where it is
 # missing or was built from other sources than tools/versitygw/ names now. It is a
-# module of its own: its dependencies stay out of the program's.
+# module of its own: its dependencies stay out of the program's. jq is installed
+# where it is missing.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=apt.sh
 . "$(dirname "$0")/apt.sh"
+
+command -v jq >/dev/null || install_debs jq # RECOVERY.txt puts the bucket back with it
 
 gateway=$tools/bin/versitygw
 built=$tools/versitygw.sum # of the sources that the gateway was built from
