@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
+	"time"
 )
 
 // Sum is the census of a tree.
@@ -24,6 +25,25 @@ type Sum struct {
 	// Digest is the sum modulo 2^128 over all inodes of a hash of type, mode, owner,
 	// size (of regular files), link target and extended attributes, in hex.
 	Digest string `json:"digest"`
+}
+
+// Changes says how a tree differs from what was known of it.
+type Changes struct {
+	// Inodes is how many are new, or have changed since (their ctime differs), or had
+	// changed so shortly before they were looked at that a change after that could go
+	// unseen. None of them means that the tree is the same: what is gone has changed its
+	// directory.
+	Inodes uint64
+	Bytes  uint64    // in the regular files among them
+	Newest time.Time // when anything in the tree has changed last
+}
+
+// Result is what a walk of a tree has found out.
+type Result struct {
+	Sum     Sum
+	Changes Changes
+	// Known makes a later walk cheap; nil after a Recount.
+	Known *Known
 }
 
 // Filter says what belongs to a tree. rel is relative to the root and
@@ -70,25 +90,23 @@ func (e *UnreadableError) Unwrap() []error {
 // can't be read is named in an *UnreadableError; the Sum then holds the rest, and is
 // of no use for comparing.
 //
-// The Known that it returns makes a later Recount cheap. A nil Filter takes all;
-// workers <= 0 means DefaultWorkers.
-func Count(ctx context.Context, root string, f Filter, workers int) (Sum, *Known, error) {
+// A nil Filter takes all; workers <= 0 means DefaultWorkers.
+func Count(ctx context.Context, root string, f Filter, workers int) (Result, error) {
 	return (*Known)(nil).Count(ctx, root, f, workers)
 }
 
 // Count is the function of that name, but trusts what k knows of inodes that have
 // not changed since (their ctime is the same), unless the caches turn out to be
 // cold. k may be nil.
-func (k *Known) Count(ctx context.Context, root string, f Filter, workers int) (Sum, *Known, error) {
+func (k *Known) Count(ctx context.Context, root string, f Filter, workers int) (Result, error) {
 	return walk(ctx, root, f, workers, k, true)
 }
 
 // Recount is Count, but reads extended attributes and link targets only of those
 // inodes that k does not know or that have changed since (their ctime differs).
 // k may be nil: everything is read.
-func (k *Known) Recount(ctx context.Context, root string, f Filter, workers int) (Sum, error) {
-	sum, _, err := walk(ctx, root, f, workers, k, false)
-	return sum, err
+func (k *Known) Recount(ctx context.Context, root string, f Filter, workers int) (Result, error) {
+	return walk(ctx, root, f, workers, k, false)
 }
 
 // Diff says what differs between a, which is expected, and b, which was found, as

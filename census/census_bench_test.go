@@ -58,7 +58,7 @@ func BenchmarkCount(b *testing.B) {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				_, _, err := Count(context.Background(), root, nil, workers)
+				_, err := Count(context.Background(), root, nil, workers)
 				must(b, err)
 			}
 		})
@@ -68,13 +68,13 @@ func BenchmarkCount(b *testing.B) {
 // BenchmarkRecount is what the same tree costs in the cold window, unchanged.
 func BenchmarkRecount(b *testing.B) {
 	root := benchTree(b)
-	_, known, err := Count(context.Background(), root, nil, 0)
+	res, err := Count(context.Background(), root, nil, 0)
 	must(b, err)
 	for _, workers := range []int{1, 2, 4, 8} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				_, err := known.Recount(context.Background(), root, nil, workers)
+				_, err := res.Known.Recount(context.Background(), root, nil, workers)
 				must(b, err)
 			}
 		})

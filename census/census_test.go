@@ -24,9 +24,9 @@ func age(t *testing.T) {
 
 func count(t *testing.T, root string, f Filter) (Sum, *Known) {
 	t.Helper()
-	sum, known, err := Count(context.Background(), root, f, 3)
+	res, err := Count(context.Background(), root, f, 3)
 	must(t, err)
-	return sum, known
+	return res.Sum, res.Known
 }
 
 func setxattr(t *testing.T, path, name, value string) {
@@ -204,10 +204,10 @@ func TestLargeDirectory(t *testing.T) {
 		must(t, os.WriteFile(fmt.Sprintf("%s/a file with a long name %d", root, i), nil, 0o600))
 	}
 	for _, workers := range []int{1, 4} {
-		sum, _, err := Count(context.Background(), root, nil, workers)
+		res, err := Count(context.Background(), root, nil, workers)
 		must(t, err)
-		if sum.Files != n {
-			t.Errorf("%d workers: %d files, want %d", workers, sum.Files, n)
+		if res.Sum.Files != n {
+			t.Errorf("%d workers: %d files, want %d", workers, res.Sum.Files, n)
 		}
 	}
 }
@@ -236,18 +236,18 @@ func TestUnreadable(t *testing.T) {
 		fd = next
 	}
 	unix.Close(fd)
-	sum, _, err := Count(context.Background(), root, nil, 2)
+	res, err := Count(context.Background(), root, nil, 2)
 	var bad *UnreadableError
 	if !errors.Is(err, unix.ENAMETOOLONG) || !errors.As(err, &bad) || !strings.HasPrefix(bad.Items[0].Path, root) {
 		t.Errorf("error is %v", err)
 	}
-	if sum.Files != good.Files {
-		t.Errorf("%d files, want the %d that can be read", sum.Files, good.Files)
+	if res.Sum.Files != good.Files {
+		t.Errorf("%d files, want the %d that can be read", res.Sum.Files, good.Files)
 	}
 }
 
 func TestMissingRoot(t *testing.T) {
-	_, _, err := Count(context.Background(), filepath.Join(t.TempDir(), "missing"), nil, 1)
+	_, err := Count(context.Background(), filepath.Join(t.TempDir(), "missing"), nil, 1)
 	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "missing") {
 		t.Errorf("error is %v", err)
 	}
@@ -256,7 +256,7 @@ func TestMissingRoot(t *testing.T) {
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, _, err := Count(ctx, makeTree(t), nil, 2); !errors.Is(err, context.Canceled) {
+	if _, err := Count(ctx, makeTree(t), nil, 2); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -281,8 +281,41 @@ func TestRecountSeesChanges(t *testing.T) {
 		must(t, c.change())
 		got, err := known.Recount(context.Background(), root, nil, 2)
 		must(t, err)
-		if want, _ := count(t, root, nil); got != want {
-			t.Errorf("%s: got %+v, want %+v", c.name, got, want)
+		if want, _ := count(t, root, nil); got.Sum != want {
+			t.Errorf("%s: got %+v, want %+v", c.name, got.Sum, want)
+		}
+		if none := got.Changes.Inodes == 0; none != (c.name == "nothing") {
+			t.Errorf("%s: %+v", c.name, got.Changes)
+		}
+	}
+}
+
+// TestChanges: how much has changed, and when.
+func TestChanges(t *testing.T) {
+	age(t)
+	root := makeTree(t)
+	_, known := count(t, root, nil)
+	name := root + "/a/b/file 3"
+	must(t, os.WriteFile(name, []byte("seventeen letters"), 0o600))
+	must(t, os.Remove(root+"/a/b/file 4"))
+	got, err := known.Recount(context.Background(), root, nil, 2)
+	must(t, err)
+	var st unix.Stat_t
+	must(t, unix.Lstat(root+"/a/b", &st)) // the last that changed
+	want := Changes{Inodes: 2, Bytes: 17, Newest: time.Unix(0, st.Ctim.Nano())}
+	if got.Changes != want {
+		t.Errorf("got %+v, want the file and the directory that lost one, %+v", got.Changes, want)
+	}
+}
+
+// TestSnapshotIsKnown: a snapshot of the tree has the same inodes on another device.
+func TestSnapshotIsKnown(t *testing.T) {
+	age(t)
+	root := makeTree(t)
+	_, known := count(t, root, nil)
+	for i := range known.inodes {
+		if known.inodes[i].dev != 0 {
+			t.Fatalf("inode %d is remembered with the device of the tree", known.inodes[i].ino)
 		}
 	}
 }
@@ -295,7 +328,7 @@ func TestRecountReadsOnlyWhatChanged(t *testing.T) {
 	sum, known := count(t, root, nil)
 	var st unix.Stat_t
 	must(t, unix.Lstat(root+"/a/b/file 3", &st))
-	entry, ok := known.find(&st)
+	entry, ok := known.find(inode{ino: st.Ino, ctime: st.Ctim.Nano()})
 	if !ok {
 		t.Fatal("file 3 is not known")
 	}
@@ -303,7 +336,7 @@ func TestRecountReadsOnlyWhatChanged(t *testing.T) {
 	recount := func() string {
 		got, err := known.Recount(context.Background(), root, nil, 2)
 		must(t, err)
-		return got.Digest
+		return got.Sum.Digest
 	}
 	if recount() == sum.Digest {
 		t.Error("an unchanged inode was read again")
@@ -328,7 +361,7 @@ func TestNilKnown(t *testing.T) {
 	var k *Known
 	got, err := k.Recount(context.Background(), root, nil, 0)
 	must(t, err)
-	if got != want {
-		t.Errorf("got %+v, want %+v", got, want)
+	if got.Sum != want {
+		t.Errorf("got %+v, want %+v", got.Sum, want)
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // racy is how old the last change of an inode must be for Count to remember the
@@ -25,20 +23,19 @@ type Known struct {
 
 // inode is what is remembered of one.
 type inode struct {
-	ino, dev uint64
+	ino, dev uint64 // dev is 0 for that of the root
 	ctime    int64 // ns since 1970
 	hash     digest
 	xattrs   uint32
 }
 
 // find returns what is known of an inode that has not changed since.
-func (k *Known) find(st *unix.Stat_t) (*inode, bool) {
+func (k *Known) find(id inode) (*inode, bool) {
 	if k == nil {
 		return nil, false
 	}
-	want := inode{ino: st.Ino, dev: uint64(st.Dev)} //nolint:unconvert // 32 bits wide on some platforms
-	i, ok := slices.BinarySearchFunc(k.inodes, want, compare)
-	if !ok || k.inodes[i].ctime != st.Ctim.Nano() {
+	i, ok := slices.BinarySearchFunc(k.inodes, id, compare)
+	if !ok || k.inodes[i].ctime != id.ctime {
 		return nil, false
 	}
 	return &k.inodes[i], true
@@ -59,9 +56,8 @@ type gather struct {
 
 const chunkLen = 2048
 
-func (g *gather) add(st *unix.Stat_t, hash digest, xattrs uint32, now time.Time) {
-	ctime := st.Ctim.Nano()
-	if now.UnixNano()-ctime < int64(racy) {
+func (g *gather) add(id inode, now time.Time) {
+	if now.UnixNano()-id.ctime < int64(racy) {
 		return
 	}
 	last := len(g.chunks) - 1
@@ -69,10 +65,7 @@ func (g *gather) add(st *unix.Stat_t, hash digest, xattrs uint32, now time.Time)
 		g.chunks = append(g.chunks, make([]inode, 0, chunkLen))
 		last++
 	}
-	g.chunks[last] = append(g.chunks[last], inode{
-		ino: st.Ino, dev: uint64(st.Dev), //nolint:unconvert // 32 bits wide on some platforms
-		ctime: ctime, hash: hash, xattrs: xattrs,
-	})
+	g.chunks[last] = append(g.chunks[last], id)
 }
 
 // merge makes a Known of what the workers gathered.

@@ -35,6 +35,7 @@ type walker struct {
 	keep   bool        // whether to remember the inodes
 	cold   atomic.Bool // the caches are: read everything
 	blocks int64       // blocksRead at the beginning
+	dev    uint64      // of the root
 
 	mu      sync.Mutex
 	wake    *sync.Cond
@@ -56,6 +57,8 @@ type worker struct {
 	*hasher
 	gather
 	sum     Sum
+	changes Changes
+	newest  int64 // ctime, ns since 1970
 	digest  digest
 	now     time.Time // taken before the inodes at hand are looked at
 	path    []byte
@@ -64,7 +67,7 @@ type worker struct {
 	dirent  []byte
 }
 
-func walk(ctx context.Context, root string, f Filter, workers int, known *Known, keep bool) (Sum, *Known, error) {
+func walk(ctx context.Context, root string, f Filter, workers int, known *Known, keep bool) (Result, error) {
 	root = filepath.Clean(root)
 	w := &walker{root: root, filter: f, known: known, keep: keep, blocks: blocksRead()}
 	w.wake = sync.NewCond(&w.mu)
@@ -80,8 +83,9 @@ func walk(ctx context.Context, root string, f Filter, workers int, known *Known,
 	first.now = clock()
 	var st unix.Stat_t
 	if err := lstat(root, &st); err != nil {
-		return Sum{}, nil, fmt.Errorf("%s: %w", root, err)
+		return Result{}, fmt.Errorf("%s: %w", root, err)
 	}
+	w.dev = uint64(st.Dev) //nolint:unconvert // 32 bits wide on some platforms
 	first.count(root, &st)
 	w.push(first.dirs)
 	first.dirs = nil
@@ -94,10 +98,12 @@ func walk(ctx context.Context, root string, f Filter, workers int, known *Known,
 	}
 	wg.Wait()
 	if err := ctx.Err(); err != nil {
-		return Sum{}, nil, context.Cause(ctx)
+		return Result{}, context.Cause(ctx)
 	}
 
-	var sum Sum
+	var res Result
+	sum, changes := &res.Sum, &res.Changes
+	var newest int64
 	var d digest
 	gathered := make([]*gather, len(all))
 	for i, k := range all {
@@ -106,18 +112,21 @@ func walk(ctx context.Context, root string, f Filter, workers int, known *Known,
 		sum.Dirs += k.sum.Dirs
 		sum.Bytes += k.sum.Bytes
 		sum.Xattrs += k.sum.Xattrs
+		changes.Inodes += k.changes.Inodes
+		changes.Bytes += k.changes.Bytes
+		newest = max(newest, k.newest)
 		d.add(k.digest)
 		gathered[i] = &k.gather
 	}
 	sum.Digest = d.String()
-	var k *Known
+	changes.Newest = time.Unix(0, newest)
 	if keep {
-		k = merge(gathered)
+		res.Known = merge(gathered)
 	}
 	if len(w.bad.Items) > 0 {
-		return sum, k, &w.bad
+		return res, &w.bad
 	}
-	return sum, k, nil
+	return res, nil
 }
 
 // run works until the whole tree has been walked.
@@ -206,26 +215,30 @@ func (k *worker) count(path string, st *unix.Stat_t) {
 	if kind == unix.S_IFSOCK {
 		return
 	}
-	var hash digest
-	var xattrs uint32
-	if known, ok := k.trusted(path, st); ok {
-		hash, xattrs = known.hash, known.xattrs
-		if k.keep {
-			k.gather.add(st, hash, xattrs, k.now)
+	id := k.identify(st)
+	known, unchanged := k.known.find(id)
+	k.newest = max(k.newest, id.ctime)
+	if !unchanged {
+		k.changes.Inodes++
+		if kind == unix.S_IFREG {
+			k.changes.Bytes += uint64(st.Size)
 		}
+	}
+	if unchanged && k.trusts(known, path, st) {
+		id = *known
 	} else {
 		var err error
 		k.path = append(append(k.path[:0], path...), 0)
-		if hash, xattrs, err = k.inode(k.path, st); err != nil {
+		if id.hash, id.xattrs, err = k.inode(k.path, st); err != nil {
 			k.failed(path, err)
 			return
 		}
-		if k.keep {
-			k.gather.add(st, hash, xattrs, k.now)
-		}
 	}
-	k.digest.add(hash)
-	k.sum.Xattrs += uint64(xattrs)
+	if k.keep {
+		k.gather.add(id, k.now)
+	}
+	k.digest.add(id.hash)
+	k.sum.Xattrs += uint64(id.xattrs)
 	switch kind {
 	case unix.S_IFDIR:
 		k.sum.Dirs++
@@ -247,26 +260,35 @@ const (
 	coldBlocks = 256
 )
 
-// trusted returns what is known of an inode that has not changed. A Count, which is
-// also there to warm the caches, trusts nothing any more once they turn out to be
-// cold.
-func (k *worker) trusted(path string, st *unix.Stat_t) (*inode, bool) {
-	known, ok := k.known.find(st)
-	if !ok || !k.keep {
-		return known, ok
+// trusts tells whether what is known of an inode that has not changed is taken for
+// true. A Count, which is also there to warm the caches, trusts nothing any more once
+// they turn out to be cold.
+func (k *worker) trusts(known *inode, path string, st *unix.Stat_t) bool {
+	if !k.keep {
+		return true
 	}
 	if k.cold.Load() {
-		return nil, false
+		return false
 	}
 	if k.samples++; k.samples%sampleEvery != 0 {
-		return known, true
+		return true
 	}
 	if blocksRead()-k.blocks > coldBlocks {
 		k.cold.Store(true)
 	}
 	k.path = append(append(k.path[:0], path...), 0)
 	hash, _, err := k.inode(k.path, st)
-	return known, err == nil && hash == known.hash
+	return err == nil && hash == known.hash
+}
+
+// identify says which inode st is of, and when it has changed last. The device of the
+// root counts as 0: it has another number after a reboot, and in each snapshot.
+func (w *walker) identify(st *unix.Stat_t) inode {
+	id := inode{ino: st.Ino, dev: uint64(st.Dev), ctime: st.Ctim.Nano()} //nolint:unconvert // 32 bits wide on some platforms
+	if id.dev == w.dev {
+		id.dev = 0
+	}
+	return id
 }
 
 // blocksRead is how much this process has had read from disks, in blocks of 512

@@ -8,6 +8,7 @@ import (
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 // DefaultPath is where the configuration file is looked for.
@@ -30,6 +31,7 @@ type Config struct {
 	Bucket     Bucket           `toml:"bucket,omitempty"`
 	Pool       Pool             `toml:"pool,omitempty"`
 	Backup     Backup           `toml:"backup"`
+	Snapshot   snapshot.Config  `toml:"snapshot,omitempty"`
 	Extra      []Extra          `toml:"extra,omitempty"`
 	Log        Log              `toml:"log,omitempty"`
 

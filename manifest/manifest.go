@@ -41,7 +41,9 @@ type Manifest struct {
 	Components []opencloud.Component `json:"components"`
 	Full       bool                  `json:"full"`
 
-	Taken    string   `json:"taken"` // how the frozen view was made: "final pass", or a snapshot driver
+	// Taken says how the set was made one of a single moment: the ways of its roots,
+	// joined by ", ".
+	Taken    string   `json:"taken"`
 	Downtime Downtime `json:"downtime"`
 	// WasRunning tells whether the instance ran before the backup.
 	WasRunning bool `json:"was_running"`
@@ -77,6 +79,12 @@ type Root struct {
 	Files uint64 `json:"files"`
 	Bytes uint64 `json:"bytes"`
 	Added uint64 `json:"added"`
+	// Taken is how the root was read: from the snapshot of a driver (btrfs, zfs, lvm,
+	// command), in the final pass on the stopped tree, in the hot pass (and nothing has
+	// changed until the instance was stopped), or while it ran.
+	Taken string `json:"taken,omitempty"`
+	// Seconds is how long storing it took.
+	Seconds float64 `json:"seconds,omitempty"`
 	// Census is the sum over the root's owners, modes and extended attributes, to be
 	// compared with after a restore.
 	Census *census.Sum `json:"census,omitempty"`
@@ -88,11 +96,23 @@ type Root struct {
 type Downtime struct {
 	Total float64 `json:"total_s"`
 	Stop  float64 `json:"stop_s"`
-	Store float64 `json:"store_s"` // the final pass on the stopped tree
+	// Freeze is how long file-system snapshots took, Store how long the final pass on what
+	// has none took after that: both 0 where there was nothing to do.
+	Freeze float64 `json:"freeze_s,omitempty"`
+	Store  float64 `json:"store_s"`
 	// Bucket is the part of Store in which the S3 bucket was listed and its new objects
 	// copied, beside the rest; BucketAlone is the part that only this took.
 	Bucket      float64 `json:"bucket_s,omitempty"`
 	BucketAlone float64 `json:"bucket_alone_s,omitempty"`
 	Start       float64 `json:"start_s"`
 	Ready       float64 `json:"ready_s"`
+	// Predicted is the Total that was predicted before the stop; 0: it was not.
+	Predicted float64 `json:"predicted_s,omitempty"`
 }
+
+// The ways of reading a root, beside the snapshot drivers.
+const (
+	TakenFinal = "final pass" // on the stopped tree
+	TakenHot   = "hot pass"   // before the stop, and it has not changed until then
+	TakenLive  = "running"    // while the instance ran: its binary or image
+)

@@ -64,12 +64,13 @@ func (r *run) compare(ctx context.Context, it *item, path string, spared []strin
 		return census.Sum{Files: 1}, fail.Wrap(fail.Failed, err, "root "+it.Name+" was not restored as it was backed up", hint)
 	}
 	belongs := it.Filter()
-	sum, _, err := census.Count(ctx, path, func(rel string, isDir bool) bool {
+	counted, err := census.Count(ctx, path, func(rel string, isDir bool) bool {
 		return !slices.Contains(spared, rel) && belongs(rel, isDir)
 	}, 0)
 	if err != nil {
-		return sum, fail.Wrap(fail.Failed, err, "count what was restored of root "+it.Name, "")
+		return counted.Sum, fail.Wrap(fail.Failed, err, "count what was restored of root "+it.Name, "")
 	}
+	sum := counted.Sum
 	if it.Census == nil {
 		return sum, nil
 	}

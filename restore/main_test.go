@@ -303,11 +303,11 @@ func storeRoot(ctx context.Context, r *repo.Repo, x opencloud.Root, set string) 
 	}
 	root.Snapshot, root.Files, root.Bytes = sum.SnapshotID, sum.TotalFilesProcessed, sum.TotalBytesProcessed
 	if root.Dir {
-		s, _, err := census.Count(ctx, real, x.Filter(), 2)
+		counted, err := census.Count(ctx, real, x.Filter(), 2)
 		if err != nil {
 			return root, err
 		}
-		root.Census = &s
+		root.Census = &counted.Sum
 	}
 	return root, nil
 }

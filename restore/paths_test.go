@@ -158,11 +158,11 @@ func TestCompare(t *testing.T) {
 		}
 	}
 	ctx := context.Background()
-	sum, _, err := census.Count(ctx, base, nil, 1)
+	counted, err := census.Count(ctx, base, nil, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	it := &item{Root: manifest.Root{Root: opencloud.Root{Name: "users"}, Dir: true, Snapshot: "x", Census: &sum}}
+	it := &item{Root: manifest.Root{Root: opencloud.Root{Name: "users"}, Dir: true, Snapshot: "x", Census: &counted.Sum}}
 	r := &run{}
 	if _, err := r.compare(ctx, it, base, nil); err != nil {
 		t.Errorf("an equal tree: %v", err)
@@ -173,7 +173,7 @@ func TestCompare(t *testing.T) {
 	if _, err := r.compare(ctx, it, base, nil); err == nil || !strings.Contains(err.Error(), "root users was not restored as it was backed up") {
 		t.Errorf("another mode: %v", err)
 	}
-	lost := sum
+	lost := counted.Sum
 	lost.Xattrs += 482
 	it.Census = &lost
 	if _, err := r.compare(ctx, it, base, nil); err == nil || !strings.Contains(err.Error(), "482 extended attributes expected, 0 found") {
