@@ -20,6 +20,7 @@ import (
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
 	"github.com/ocbackup/ocbackup/repo"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 // Options say what a run is to do.
@@ -76,16 +77,18 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	defer lock.Release()
 
 	r := newRun(o)
+	defer func() { r.thaw(ctx, 0) }()
 	o.Report.Note(fmt.Sprintf("%s: OpenCloud with storage driver %s", o.Config.Name, o.Config.Layout.Driver))
 	for _, s := range []struct {
 		name string
 		do   func(context.Context, progress.Step) (string, error)
 	}{
-		{"prepare", r.prepare}, // whatever could fail later fails here, with nothing stopped
-		{"hot", r.hot},         // while the instance runs: its caches warm, its binary stored
-		{"cold", r.cold},       // the instance away: stopped, proven so, stored, started, ready
-		{"commit", r.commit},   // the manifest, last: only now does the set exist
-		{"tidy", r.tidy},       // what this and earlier runs left behind
+		{"prepare", r.prepare},   // whatever could fail later fails here, with nothing stopped
+		{"hot", r.hot},           // while the instance runs: all that need not wait for the stop
+		{"cold", r.cold},         // the instance away: stopped, proven so, frozen, started, ready
+		{"store", r.storeFrozen}, // from the snapshots; what has none was stored in the window
+		{"commit", r.commit},     // the manifest, last: only now does the set exist
+		{"tidy", r.tidy},         // what this and earlier runs left behind
 	} {
 		step := o.Report.Step(s.name)
 		err := fault.Point(s.name + ".begin")
@@ -98,7 +101,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 			return nil, r.failure(s.name, err)
 		}
 		if summary == "" {
-			summary = "nothing to do"
+			step.Skip("")
+			continue
 		}
 		step.Done(summary)
 	}
@@ -140,14 +144,18 @@ type run struct {
 	sets    []manifest.Set     // as far back as the newest that holds the bucket, oldest first
 	mirror  *mirror            // nil: the blobs are in directories, or not wanted
 	notes   []string           // not protected
+	plan    *snapshot.Plan     // of freezing
+	thawed  bool               // its snapshots were removed, or kept
 
 	// hot
 	version string
-	counted uint64 // bytes in all roots
+	counted uint64 // bytes in all roots that are read on the stopped tree
 	image   *control.Image
+	seeds   []string          // snapshots that were stored before the stop
 	seeded  map[string]uint64 // what the seed of a root added to the repository
 
 	// cold
+	proven   time.Time // nobody may have started the instance since
 	frozen   time.Time
 	down     manifest.Downtime
 	verdict  index.Verdict
@@ -170,6 +178,8 @@ type stored struct {
 	snapshot     string
 	files, bytes uint64
 	added        uint64
+	took         time.Duration
+	taken        string
 }
 
 // running tells whether the instance ran when it was found.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,8 @@ const watchEvery = 2 * time.Second
 // cold is the window in which the instance is away. It is written so that there is
 // one way out: through bringing back what was running.
 func (r *run) cold(ctx context.Context, step progress.Step) (string, error) {
+	step.Update("writing out caches")
+	r.plan.Sync(ctx) // so that the snapshots have less to write
 	if !r.running() {
 		if err := r.window(ctx, step); err != nil {
 			return "", err
@@ -60,12 +63,23 @@ func (r *run) cold(ctx context.Context, step progress.Step) (string, error) {
 	if err := g.Disarm(); err != nil {
 		r.warn("the guard process was gone before the end; OpenCloud is back all the same: " + err.Error())
 	}
-	bucket := ""
-	if r.mirror != nil {
-		bucket = fmt.Sprintf(" (bucket %.1f s, %s)", r.down.Bucket, newObjects(r.mirror.cold))
+	return r.away(), fault.Point("cold.end")
+}
+
+// away says how long the instance was away, and what for.
+func (r *run) away() string {
+	d := r.down
+	parts := []string{fmt.Sprintf("stopped %.1f s", d.Stop)}
+	if !r.plan.Empty() {
+		parts = append(parts, fmt.Sprintf("frozen %.1f s", d.Freeze))
 	}
-	return fmt.Sprintf("stopped %.1f s, stored %.1f s%s, ready again %.1f s, downtime %.1f s",
-		r.down.Stop, r.down.Store, bucket, r.down.Start+r.down.Ready, r.down.Total), fault.Point("cold.end")
+	if len(r.inWindow()) > 0 {
+		parts = append(parts, fmt.Sprintf("stored %.1f s", d.Store))
+	}
+	if r.mirror != nil {
+		parts = append(parts, fmt.Sprintf("bucket %.1f s (%s)", d.Bucket, newObjects(r.mirror.cold)))
+	}
+	return strings.Join(append(parts, fmt.Sprintf("ready again %.1f s, downtime %.1f s", d.Start+d.Ready, d.Total)), ", ")
 }
 
 // arm writes down what is about to be stopped and starts the guard, which brings
@@ -98,8 +112,8 @@ func (r *run) arm() (*guard.Guard, error) {
 	return g, nil
 }
 
-// window stops the instance, proves that it is stopped, stores it, and proves that
-// nobody started it in between.
+// window stops the instance, proves that it is stopped, freezes or stores it, and
+// proves that nobody started it in between.
 func (r *run) window(ctx context.Context, step progress.Step) error {
 	if d := r.Config.Backup.MaxDowntime; d > 0 && r.running() {
 		var cancel context.CancelFunc
@@ -109,16 +123,16 @@ func (r *run) window(ctx context.Context, step progress.Step) error {
 		})
 		defer cancel()
 	}
-	err := r.frozenStore(ctx, step)
+	err := r.stopAndTake(ctx, step)
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		return errors.Join(cause, err)
 	}
 	return err
 }
 
-func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
-	at := time.Now()
+func (r *run) stopAndTake(ctx context.Context, step progress.Step) error {
 	if r.running() {
+		at := time.Now()
 		step.Update("stopping " + r.ctl.String())
 		r.stopped = true
 		if err := r.ctl.Stop(ctx); err != nil {
@@ -126,6 +140,7 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 		}
 		r.down.Stop = time.Since(at).Seconds()
 	}
+	r.proven = time.Now()
 	if err := fault.Point("cold.stopped"); err != nil {
 		return err
 	}
@@ -133,9 +148,42 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 	if err != nil {
 		return err
 	}
+	if err := r.samePlaces(); err != nil {
+		return err
+	}
 	r.frozen = time.Now()
-	defer func() { r.down.Store = time.Since(r.frozen).Seconds() }()
+	if err := r.freeze(ctx, step); err != nil {
+		return err
+	}
+	if err := r.finalPass(ctx, step); err != nil {
+		return err
+	}
+	now, err := r.proveStopped(ctx)
+	if err != nil {
+		return err
+	}
+	if now.StartedSince(after) {
+		return void(r.startedBy(ctx, now))
+	}
+	return r.compareCounts()
+}
 
+// inWindow lists the roots that are taken while the instance is stopped: those that
+// can't be frozen, and what commands print.
+func (r *run) inWindow() []*root {
+	var out []*root
+	for _, x := range r.roots {
+		if !x.absent && !x.hotRoot() && !x.freezes() {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// finalPass takes, with the instance stopped, what can't be frozen, and the bucket.
+func (r *run) finalPass(ctx context.Context, step progress.Step) error {
+	began := time.Now()
+	defer func() { r.down.Store = time.Since(began).Seconds() }()
 	step.Update("storing")
 	storing, callOff := context.WithCancelCause(ctx)
 	defer callOff(nil)
@@ -145,12 +193,14 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 	var stored time.Time
 	g.Go(func() error {
 		defer func() { stored = time.Now() }()
-		return r.storeRoots(gctx, step)
+		return r.storeRoots(gctx, step, r.inWindow())
 	})
 	g.Go(func() error { return r.copyDelta(gctx, step) })
 	g.Go(func() error { return r.recount(gctx) })
-	r.judgeIndex(gctx)
-	err = g.Wait()
+	if !r.searchFreezes() {
+		r.judgeIndex(gctx)
+	}
+	err := g.Wait()
 	if m := r.mirror; m != nil && m.done.After(stored) {
 		r.down.BucketAlone = m.done.Sub(stored).Seconds()
 	}
@@ -162,25 +212,19 @@ func (r *run) frozenStore(ctx context.Context, step progress.Step) error {
 	if err != nil {
 		return err
 	}
-	if err := fault.Point("cold.stored"); err != nil {
-		return err
-	}
-	now, err := r.proveStopped(ctx)
-	if err != nil {
-		return err
-	}
-	if now.StartedSince(after) {
-		return void(fmt.Errorf("%w (%s, %s)", errStarted, r.ctl, now.Detail))
-	}
-	return r.compareCounts()
+	return fault.Point("cold.stored")
 }
 
 // errStarted says that the instance was started while it had to be stopped.
 var errStarted = errors.New("somebody started OpenCloud while it was being backed up")
 
-// startedBy is errStarted with what the manager says.
-func (r *run) startedBy(st control.Status) error {
-	return fmt.Errorf("%w (%s is %s)", errStarted, r.ctl, detail(st))
+// startedBy is errStarted with what the manager says, and what else tells who it was.
+func (r *run) startedBy(ctx context.Context, st control.Status) error {
+	err := fmt.Errorf("%w (%s is %s)", errStarted, r.ctl, detail(st))
+	if who := control.Starter(ctx, r.ctl, r.Config.Layout.LockFiles(), r.proven); who != "" {
+		err = fmt.Errorf("%w\n%s", err, who)
+	}
+	return err
 }
 
 // void is the failure of a run in which the instance was started.
@@ -196,7 +240,7 @@ func (r *run) proveStopped(ctx context.Context) (control.Status, error) {
 		return st, fail.Wrap(fail.Failed, err, "ask whether OpenCloud is stopped", "")
 	}
 	if up(st) {
-		return st, void(r.startedBy(st))
+		return st, void(r.startedBy(ctx, st))
 	}
 	if err := opencloud.LocksFree(r.Config.Layout.LockFiles()); err != nil {
 		return st, fail.Wrap(fail.Failed, err, "OpenCloud is still at work on its data although "+r.ctl.String()+" is stopped",
@@ -231,26 +275,38 @@ func (r *run) watch(ctx context.Context, callOff context.CancelCauseFunc) {
 		}
 		st, err := r.ctl.Status(ctx)
 		if err == nil && up(st) {
-			callOff(r.startedBy(st))
+			callOff(r.startedBy(ctx, st))
 			return
 		}
 	}
 }
 
-// recount brings the census of the hot pass up to the frozen moment: only what
-// changed since is read again.
+// recount brings the census of the hot pass up to the frozen moment. That of roots
+// that were seeded is done before they are stored.
 func (r *run) recount(ctx context.Context) error {
-	for _, x := range r.roots {
-		if x.real == "" || !x.dir || x.hotRoot() {
+	for _, x := range r.inWindow() {
+		if !x.onDisk() || x.seed != nil {
 			continue
 		}
-		sum, err := x.known.Recount(ctx, x.real, x.Filter(), 0)
-		if err != nil {
-			return fail.Wrap(fail.Incomplete, err, "count "+x.Name, "")
+		if _, err := r.recountRoot(ctx, x); err != nil {
+			return err
 		}
-		x.sum, x.known = &sum, nil
 	}
 	return nil
+}
+
+// recountRoot takes the census of a root on the stopped tree: only what has changed
+// since the hot pass is read again. It tells whether nothing has.
+func (r *run) recountRoot(ctx context.Context, x *root) (same bool, err error) {
+	res, err := x.known.Recount(ctx, x.real, x.Filter(), 0)
+	if err != nil {
+		return false, fail.Wrap(fail.Incomplete, err, "count "+x.Name, "")
+	}
+	if x.dir {
+		x.sum = &res.Sum
+	}
+	x.known = nil
+	return res.Changes.Inodes == 0, nil
 }
 
 // compareCounts holds what restic says it stored against what is there.
@@ -269,16 +325,30 @@ func (r *run) compareCounts() error {
 	return nil
 }
 
-// judgeIndex finds out in what state the search index is. It is judged while
-// stopped: a running server holds its lock.
+// searchFreezes tells whether the search index is read from a snapshot.
+func (r *run) searchFreezes() bool {
+	return slices.ContainsFunc(r.roots, func(x *root) bool { return x.Has(opencloud.Search) && x.freezes() })
+}
+
+// judgeIndex finds out in what state the search index is. It is judged on the stopped
+// tree or in its snapshot: a running server holds its lock.
 func (r *run) judgeIndex(ctx context.Context) {
+	dir, live := r.Config.Layout.SearchDir, ""
+	for _, x := range r.roots {
+		if x.Has(opencloud.Search) && x.view != "" {
+			dir, live = x.view, dir
+		}
+	}
 	switch l := r.Config.Layout; {
 	case l.SearchExternal:
 		r.verdict = index.Verdict{State: index.External}
 	case !r.wants(opencloud.Search):
 		r.verdict = index.Verdict{State: index.Unknown}
 	default:
-		r.verdict = index.Judge(ctx, l.SearchDir, false)
+		r.verdict = index.Judge(ctx, dir, false)
+		if live != "" {
+			r.verdict.Detail = strings.ReplaceAll(r.verdict.Detail, dir, live)
+		}
 	}
 	if s := r.verdict.State; s == index.Damaged || s == index.Schema {
 		r.warn("the search index is " + string(s) + " (" + r.verdict.Detail + "); a restore will build it again")

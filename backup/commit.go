@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -18,7 +19,6 @@ import (
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/progress"
-	"github.com/ocbackup/ocbackup/repo"
 )
 
 // commit stores the manifest. The set exists from then on, and only then.
@@ -35,8 +35,7 @@ func (r *run) commit(ctx context.Context, step progress.Step) (string, error) {
 	}
 	r.committed = true
 	res := r.result()
-	summary := fmt.Sprintf("set %s, %s in %s files (%s new)", r.set,
-		humanize.IBytes(res.Bytes), humanize.Comma(int64(res.Files)), humanize.IBytes(res.Added))
+	summary := "set " + r.set + ", " + sizes(res.Files, res.Bytes, res.Added)
 	if b := res.Bucket; b != nil {
 		summary += fmt.Sprintf(", %s in %s (%s new)", humanize.IBytes(b.Bytes), english.Plural(int(b.Objects), "object", ""), humanize.IBytes(b.NewBytes))
 	}
@@ -51,7 +50,7 @@ func (r *run) manifest() *manifest.Manifest {
 		Started: r.started, Frozen: r.frozen, Committed: time.Now(),
 		Tool: r.Version, Restic: r.restic.String(), OpenCloud: r.version,
 		Layout: r.Config.Layout, Control: r.Config.Control,
-		Components: r.components(), Full: r.full(), Taken: "final pass",
+		Components: r.components(), Full: r.full(), Taken: r.taken(),
 		Downtime: r.down, WasRunning: r.running(), Bucket: r.bucketRecord(), Search: r.verdict, NotProtected: r.notes,
 	}
 	for _, x := range r.roots {
@@ -61,7 +60,7 @@ func (r *run) manifest() *manifest.Manifest {
 		}
 		mr := manifest.Root{
 			Root: x.Root, Real: x.real, Command: x.command, Dir: x.dir,
-			Snapshot: s.snapshot, Files: s.files, Bytes: s.bytes, Added: s.added, Census: x.sum,
+			Snapshot: s.snapshot, Files: s.files, Bytes: s.bytes, Added: s.added, Taken: s.taken, Seconds: s.took.Seconds(), Census: x.sum,
 		}
 		if x.real != "" {
 			mr.Entry = filepath.Base(x.real)
@@ -72,33 +71,61 @@ func (r *run) manifest() *manifest.Manifest {
 		m.Image = &manifest.Image{Ref: r.image.Ref, Digest: r.image.Digest}
 		m.Roots = append(m.Roots, manifest.Root{
 			Root: imageRoot, Command: r.image.Save, Snapshot: s.snapshot, Files: s.files, Bytes: s.bytes, Added: s.added,
+			Taken: s.taken, Seconds: s.took.Seconds(),
 		})
 	}
 	return m
 }
 
-// tidy forgets what no set needs: the seeds of this run, and what runs that failed
-// have left. Their data stay until the next prune.
+// taken says how the roots of the set were made of one moment.
+func (r *run) taken() string {
+	var ways []string
+	for _, x := range r.roots {
+		if w := r.pushed[x.Name].taken; w != "" && w != manifest.TakenLive && !slices.Contains(ways, w) {
+			ways = append(ways, w)
+		}
+	}
+	slices.Sort(ways)
+	return strings.Join(ways, ", ")
+}
+
+// tidy removes the snapshots of file systems that are not to be kept, and forgets what
+// no set needs: the seeds of this run, and what runs that failed have left. Their data
+// stay until the next prune.
 func (r *run) tidy(ctx context.Context, step progress.Step) (string, error) {
+	var did []string
+	if s := r.thaw(ctx, r.Config.Snapshot.Keep); s != "" {
+		did = append(did, s)
+	}
 	if err := r.record(); err != nil {
 		r.warn("the record of this run could not be written: " + err.Error())
 	}
 	ids := r.history.leftovers()
-	for _, x := range r.roots {
-		if x.parent != "" && !slices.ContainsFunc(r.history.snapshots, func(s repo.Snapshot) bool { return s.ID == x.parent }) {
-			ids = append(ids, x.parent) // a seed of this run
+	for _, id := range r.seeds {
+		if !r.pushedAs(id) {
+			ids = append(ids, id)
 		}
 	}
 	if len(ids) == 0 {
-		return "", nil
+		return strings.Join(did, ", "), nil
 	}
 	step.Update("forgetting what no set needs")
 	if err := r.Repo.Forget(ctx, ids...); err != nil {
 		// The set is committed and whole; what is left over does no harm and is tried again.
 		r.warn("left-over snapshots could not be removed: " + err.Error())
-		return "left-over snapshots stay until the next run", nil
+		return strings.Join(append(did, "left-over snapshots stay until the next run"), ", "), nil
 	}
-	return english.Plural(len(ids), "left-over snapshot", "") + " forgotten", nil
+	return strings.Join(append(did, english.Plural(len(ids), "left-over snapshot", "")+" forgotten"), ", "), nil
+}
+
+// pushedAs tells whether a snapshot is part of the set.
+func (r *run) pushedAs(id string) bool {
+	for _, s := range r.pushed {
+		if s.snapshot == id {
+			return true
+		}
+	}
+	return false
 }
 
 // record leaves the result of the last run that committed where monitoring can

@@ -7,11 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
 	"github.com/ocbackup/ocbackup/census"
-	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/fault"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
@@ -20,20 +21,24 @@ import (
 	"github.com/ocbackup/ocbackup/repo"
 )
 
-// seedTag marks what was stored while the instance ran. It is never part of a set:
-// it makes the final pass short.
-const seedTag = "seed"
-
-// hot does, while the instance runs, all that need not be done while it is away:
-// the caches are warmed, the server itself is stored, the bucket is copied, and,
-// where the repository has nothing to compare with yet, the data are stored once.
+// hot does, while the instance runs, all that need not be done while it is away: the
+// server itself is stored, the bucket is copied, and what can't be frozen is looked
+// at, which warms the caches, and stored once where that makes the final pass shorter.
 func (r *run) hot(ctx context.Context, step progress.Step) (string, error) {
+	if err := r.tryFreezing(ctx, step); err != nil {
+		return "", err
+	}
 	var did []string
+	if !r.plan.Empty() {
+		did = append(did, "snapshots tried ("+r.freezing()+")")
+	}
 	files, err := r.count(ctx, step)
 	if err != nil {
 		return "", err
 	}
-	did = append(did, humanize.Comma(int64(files))+" files looked at")
+	if files > 0 {
+		did = append(did, humanize.Comma(int64(files))+" files looked at")
+	}
 	if r.version, err = r.serverVersion(ctx); err != nil {
 		r.version = "unknown"
 		r.warn("the server's version is not known, so a restore can't compare it: " + err.Error())
@@ -43,14 +48,10 @@ func (r *run) hot(ctx context.Context, step progress.Step) (string, error) {
 	} else if s != "" {
 		did = append(did, s)
 	}
-	for _, x := range r.roots {
-		if !r.needsSeed(x) {
-			continue
-		}
-		if err := r.seed(ctx, step, x); err != nil {
-			return "", err
-		}
-		did = append(did, x.Name+" seeded")
+	if s, err := r.seed(ctx, step); err != nil {
+		return "", err
+	} else if s != "" {
+		did = append(did, s)
 	}
 	// Last, so that little is left for the cold window.
 	if s, err := r.copyBucket(ctx, step); err != nil {
@@ -58,50 +59,65 @@ func (r *run) hot(ctx context.Context, step progress.Step) (string, error) {
 	} else if s != "" {
 		did = append(did, s)
 	}
-	return strings.Join(did, ", "), nil
+	if err := r.predict(); err != nil {
+		return "", err
+	}
+	return strings.Join(did, ", "), fault.Point("hot.end")
 }
 
-// count walks every root. That warms the caches, which makes the final pass
-// several times faster, and finds what can't be read before anything is stopped.
+// count walks every root that is read on the stopped tree. That warms the caches,
+// which makes the final pass several times faster, and finds what can't be read
+// before anything is stopped.
 func (r *run) count(ctx context.Context, step progress.Step) (files uint64, err error) {
 	var unreadable repo.IncompleteError
 	for _, x := range r.roots {
-		if x.real == "" || !x.dir {
+		if !x.onDisk() || x.freezes() {
 			continue
 		}
 		step.Update("looking at " + x.Name)
-		cache := filepath.Join(r.cacheDir(), "census-"+x.Name)
-		last, err := census.Load(cache) // without it, all is read anew
-		if err != nil {
-			last = nil
-		}
-		sum, known, err := last.Count(ctx, x.real, x.Filter(), 0)
-		var bad *census.UnreadableError
+		res, err := r.countRoot(ctx, x)
+		var bad *repo.IncompleteError
 		switch {
 		case errors.As(err, &bad):
-			for _, e := range bad.Items {
-				unreadable.Items = append(unreadable.Items, repo.Item{Path: e.Path, Err: e.Err.Error()})
-			}
+			unreadable.Items = append(unreadable.Items, bad.Items...)
 			unreadable.More += bad.More
 		case err != nil:
 			return 0, err
 		}
-		if x.Has(opencloud.Metadata) && x.Has(opencloud.Blobs) && sum.Files > 0 && sum.Xattrs == 0 {
-			return 0, fail.New(fail.Incomplete,
-				fmt.Sprintf("root %s (%s): no file carries extended attributes, so OpenCloud's metadata are lost or this is not its storage", x.Name, x.Path),
-				"check users_root in [layout], and that the storage was not copied without its attributes")
-		}
-		x.known = known
-		if os.MkdirAll(r.cacheDir(), 0o700) == nil {
-			_ = known.Save(cache) // it makes the next run faster, no more
-		}
-		files += sum.Files
-		r.counted += sum.Bytes
+		x.known, x.changes, x.files = res.Known, res.Changes, res.Sum.Files
+		files += res.Sum.Files
+		r.counted += res.Sum.Bytes
 	}
 	if len(unreadable.Items) > 0 {
 		return 0, r.Repo.Failure(&unreadable, "look at the instance's files")
 	}
 	return files, nil
+}
+
+// countRoot takes the census of a root, live or frozen. What can't be read is named
+// in a *repo.IncompleteError.
+func (r *run) countRoot(ctx context.Context, x *root) (census.Result, error) {
+	cache := filepath.Join(r.cacheDir(), "census-"+x.Name)
+	last, err := census.Load(cache) // without it, all is read anew
+	if err != nil {
+		last = nil
+	}
+	res, err := last.Count(ctx, x.at(), x.Filter(), 0)
+	var bad *census.UnreadableError
+	switch {
+	case errors.As(err, &bad):
+		incomplete := &repo.IncompleteError{More: bad.More}
+		for _, e := range bad.Items {
+			incomplete.Items = append(incomplete.Items, repo.Item{Path: x.live(e.Path), Err: e.Err.Error()})
+		}
+		return res, incomplete
+	case err != nil:
+		return res, err
+	}
+	if os.MkdirAll(r.cacheDir(), 0o700) == nil {
+		_ = res.Known.Save(cache) // it makes the next run faster, no more
+	}
+	return res, nil
 }
 
 // serverVersion asks the server's own binary.
@@ -129,7 +145,7 @@ func (r *run) storeServer(ctx context.Context, step progress.Step) (string, erro
 	for _, x := range r.roots {
 		if x.hotRoot() && !x.absent {
 			step.Update("storing the server's binary")
-			if err := r.store(ctx, x, r.tags(x.Root), nil); err != nil {
+			if err := r.store(ctx, x, nil); err != nil {
 				return "", err
 			}
 			return "binary stored", nil
@@ -145,10 +161,11 @@ func (r *run) storeServer(ctx context.Context, step progress.Step) (string, erro
 	}
 	r.image = &img
 	if old := r.lastImage(img.Digest); old != nil {
-		r.pushed[imageRoot.Name] = stored{snapshot: old.Snapshot, files: old.Files, bytes: old.Bytes}
+		r.pushed[imageRoot.Name] = stored{snapshot: old.Snapshot, files: old.Files, bytes: old.Bytes, taken: manifest.TakenLive}
 		return "image " + img.Ref + " unchanged", nil
 	}
 	step.Update("storing image " + img.Ref)
+	began := time.Now()
 	sum, err := r.Repo.BackupCommand(ctx, repo.CommandSpec{
 		Command: img.Save, Env: img.Env, Filename: "image.tar",
 		Tags: r.tags(imageRoot),
@@ -159,7 +176,7 @@ func (r *run) storeServer(ctx context.Context, step progress.Step) (string, erro
 	if err != nil {
 		return "", r.Repo.Failure(err, "store image "+img.Ref)
 	}
-	r.push(imageRoot.Name, sum)
+	r.push(imageRoot.Name, sum, manifest.TakenLive, time.Since(began))
 	return "image " + img.Ref + " stored", nil
 }
 
@@ -183,43 +200,5 @@ func (r *run) lastImage(digest string) *manifest.Root {
 			}
 		}
 	}
-	return nil
-}
-
-// needsSeed tells whether a root is stored once before the stop. A first backup of
-// it would otherwise keep the instance away for as long as all its data take.
-func (r *run) needsSeed(x *root) bool {
-	if x.real == "" || x.hotRoot() || !r.running() {
-		return false
-	}
-	switch r.Config.Backup.Seed {
-	case "always":
-		return true
-	case "never":
-		return false
-	}
-	return x.parent == ""
-}
-
-// seed stores a root while the instance runs. What it misses or what changes under
-// it does not matter: the final pass makes up for it.
-func (r *run) seed(ctx context.Context, step progress.Step, x *root) error {
-	spec, err := x.spec()
-	if err != nil || len(spec.Targets) == 0 {
-		return err
-	}
-	spec.Parent, spec.Tags = x.parent, []string{seedTag, manifest.SetTag(r.set), manifest.RootTag(x.Name)}
-	spec.OnProgress = func(p repo.Progress) {
-		step.Update(fmt.Sprintf("seeding %s, %s", x.Name, soFar(p)))
-	}
-	sum, err := r.Repo.Backup(ctx, spec)
-	var incomplete *repo.IncompleteError
-	if err != nil && !errors.As(err, &incomplete) {
-		return r.Repo.Failure(err, "seed "+x.Name)
-	}
-	if sum.SnapshotID != "" {
-		x.parent = sum.SnapshotID
-	}
-	r.seeded[x.Name] = sum.DataAddedPacked
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 // Plan is what a run would do.
@@ -18,6 +19,9 @@ type Plan struct {
 	Components []opencloud.Component `json:"components"`
 	Roots      []PlannedRoot         `json:"roots"`
 	Bucket     *PlannedBucket        `json:"bucket,omitempty"`
+	// Predicted is how long OpenCloud will probably be away, in seconds, by earlier sets; 0
+	// without any.
+	Predicted float64 `json:"predicted_s,omitempty"`
 	// NotProtected names what discovery saw and the set would not hold.
 	NotProtected []string `json:"not_protected,omitempty"`
 	Warnings     []string `json:"warnings,omitempty"`
@@ -35,8 +39,12 @@ type PlannedRoot struct {
 	opencloud.Root
 	Command []string `json:"command,omitempty"`
 	Absent  bool     `json:"absent,omitempty"`
-	When    string   `json:"when"`  // hot, or cold
+	When    string   `json:"when"`  // hot, cold, or frozen: in the hot pass, on the stopped tree, from a snapshot
 	First   bool     `json:"first"` // nothing to compare with yet: all of it is read
+	// Freeze is the driver that makes a snapshot of what the root lies on. Without one
+	// it is read on the stopped tree, and Unfrozen says why.
+	Freeze   snapshot.Driver `json:"freeze,omitempty"`
+	Unfrozen string          `json:"unfrozen,omitempty"`
 }
 
 // DryRun prepares a run, tells what it would do, and changes nothing.
@@ -54,6 +62,10 @@ func DryRun(ctx context.Context, o Options) (*Plan, error) {
 		Repository: r.Repo.Location(), Sets: len(r.history.sets), Full: r.full(), Components: r.components(),
 		NotProtected: r.notes, Warnings: r.warnings,
 	}
+	if r.running() {
+		probably, _ := r.prediction()
+		p.Predicted = probably.Seconds()
+	}
 	if m := r.mirror; m != nil {
 		p.Bucket = &PlannedBucket{Source: m.source.String(), Pool: m.pool.Location(), New: m.info.New}
 	}
@@ -62,7 +74,12 @@ func DryRun(ctx context.Context, o Options) (*Plan, error) {
 		if x.hotRoot() {
 			when = "hot"
 		}
-		p.Roots = append(p.Roots, PlannedRoot{Root: x.Root, Command: x.command, Absent: x.absent, When: when, First: x.parent == ""})
+		if x.freezes() {
+			when = "frozen"
+		}
+		p.Roots = append(p.Roots, PlannedRoot{
+			Root: x.Root, Command: x.command, Absent: x.absent, When: when, First: x.parent == "", Freeze: x.driver, Unfrozen: x.unfrozen,
+		})
 	}
 	return p, nil
 }

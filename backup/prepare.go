@@ -23,23 +23,48 @@ import (
 	"github.com/ocbackup/ocbackup/proc"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 // root is a root on its way into the repository.
 type root struct {
 	opencloud.Root
-	real    string   // Path with symbolic links resolved
-	dir     bool     // a directory, not a file
-	absent  bool     // optional, and not there
-	command []string // an extra that is a command's output, not a path
-	parent  string   // the snapshot to compare with
-	known   *census.Known
+	real    string      // Path with symbolic links resolved
+	info    os.FileInfo // of real
+	dir     bool        // a directory, not a file
+	absent  bool        // optional, and not there
+	command []string    // an extra that is a command's output, not a path
+	parent  string      // the snapshot to compare with
+
+	driver   snapshot.Driver // that freezes it; empty or None: none
+	unfrozen string          // why not
+	view     string          // where its frozen tree can be read; empty: it is not frozen
+
+	known   *census.Known  // as the hot pass counted it
+	changes census.Changes // since the last run, as of the hot pass
+	files   uint64         // as many
+	seed    *repo.Summary  // of what the hot pass stored, if that was all
+	took    time.Duration  // to store it
 	sum     *census.Sum
 }
 
 // hotRoot tells whether the root is stored while the instance runs: a binary on
 // disk does not change with it.
 func (x *root) hotRoot() bool { return x.Has(opencloud.Binary) }
+
+// onDisk tells whether the root is a tree or file that the instance works on.
+func (x *root) onDisk() bool { return x.real != "" && !x.hotRoot() }
+
+// freezes tells whether the root is read from a snapshot of its file system.
+func (x *root) freezes() bool { return x.driver != "" && x.driver != snapshot.None }
+
+// at is where the root is read.
+func (x *root) at() string {
+	if x.view != "" {
+		return x.view
+	}
+	return x.real
+}
 
 // history is what the repository holds of an instance.
 type history struct {
@@ -71,6 +96,12 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 	if err := r.findRoots(); err != nil {
 		return "", err
 	}
+	if err := r.checkAttributes(); err != nil {
+		return "", err
+	}
+	if err := r.findFreezing(ctx); err != nil {
+		return "", err
+	}
 	if err := r.findBucket(ctx, step); err != nil {
 		return "", err
 	}
@@ -78,8 +109,8 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 		return "", err
 	}
 	r.notes = slices.Clone(r.Config.NotProtected)
-	return fmt.Sprintf("repository %s (%s), restic %s, %s %s",
-		r.Repo.Location(), english.Plural(len(r.history.sets), "set", ""), r.restic, r.ctl, r.before.State), nil
+	return fmt.Sprintf("repository %s (%s), restic %s, %s %s, freeze: %s",
+		r.Repo.Location(), english.Plural(len(r.history.sets), "set", ""), r.restic, r.ctl, r.before.State, r.freezing()), nil
 }
 
 // readyWithin is how long a running instance may take to prove that it is ready
@@ -110,6 +141,9 @@ func (r *run) checkState(ctx context.Context, step progress.Step) error {
 		"correct [ready] in the configuration (\"ocbackup doctor\" tells more), or mend OpenCloud, or stop it: a stopped one can be backed up")
 }
 
+// recentSets is how many of the last sets are looked at for what a run may take.
+const recentSets = 5
+
 // lookBack reads what the repository holds of this instance.
 func (r *run) lookBack(ctx context.Context) error {
 	snaps, err := r.Repo.Snapshots(ctx)
@@ -128,7 +162,7 @@ func (r *run) lookBack(ctx context.Context) error {
 		if r.last == nil {
 			r.last = m
 		}
-		if !r.wantsBucket() || m.Bucket != nil {
+		if len(r.sets) >= recentSets && (!r.wantsBucket() || r.lastBucket() != nil) {
 			break
 		}
 	}
@@ -182,11 +216,11 @@ func (h history) parent(root string) string {
 }
 
 // leftovers returns the snapshots that no set needs: those of sets that were never
-// committed, and seeds.
+// committed.
 func (h history) leftovers() []string {
 	var ids []string
 	for _, s := range h.snapshots {
-		if id := manifest.SetOf(s); id != "" && (s.HasTag(seedTag) || !slices.Contains(h.sets, id)) {
+		if id := manifest.SetOf(s); id != "" && !slices.Contains(h.sets, id) {
 			ids = append(ids, s.ID)
 		}
 	}
@@ -285,7 +319,7 @@ func (x *root) look() error {
 	if err != nil {
 		return fmt.Errorf("root %s: %w", x.Name, err)
 	}
-	x.real, x.dir = real, st.IsDir()
+	x.real, x.info, x.dir = real, st, st.IsDir()
 	if x.Has(opencloud.Metadata) && x.Has(opencloud.Blobs) {
 		if err := opencloud.XattrSupport(real); err != nil {
 			return fmt.Errorf("root %s: %w", x.Name, err)
@@ -293,6 +327,26 @@ func (x *root) look() error {
 	}
 	_, err = x.spec()
 	return err
+}
+
+// checkAttributes sees that the metadata which the posix driver keeps in extended
+// attributes are there: a storage that was copied without them can't be restored.
+func (r *run) checkAttributes() error {
+	for _, x := range r.roots {
+		if x.real == "" || !x.Has(opencloud.Metadata) || !x.Has(opencloud.Blobs) {
+			continue
+		}
+		ok, err := opencloud.HasXattrs(x.real, x.Filter())
+		if err != nil {
+			return fail.Wrap(fail.Incomplete, err, "look at root "+x.Name, "")
+		}
+		if !ok {
+			return fail.New(fail.Incomplete,
+				fmt.Sprintf("root %s (%s): no file carries extended attributes, so OpenCloud's metadata are lost or this is not its storage", x.Name, x.Path),
+				"check users_root in [layout], and that the storage was not copied without its attributes")
+		}
+	}
+	return nil
 }
 
 // full tells whether an instance can be restored from the set.

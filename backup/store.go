@@ -2,11 +2,13 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sync/errgroup"
@@ -21,28 +23,43 @@ import (
 // one, since each restic spends its first second deriving the key.
 const storers = 2
 
-// storeRoots stores every root that was not stored hot, from the stopped tree.
-func (r *run) storeRoots(ctx context.Context, step progress.Step) error {
+// storeRoots stores roots, from the stopped tree or from their snapshots.
+func (r *run) storeRoots(ctx context.Context, step progress.Step, roots []*root) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(storers)
-	board := &board{step: step, total: r.counted}
-	for _, x := range largestFirst(r.roots) {
-		if x.absent || x.hotRoot() {
-			continue
-		}
+	board := &board{step: step, doing: "storing", total: r.counted}
+	for _, x := range largestFirst(roots) {
 		g.Go(func() error {
 			onProgress := func(p repo.Progress) { board.set(x.Name, p) }
-			if len(x.command) > 0 {
+			switch {
+			case len(x.command) > 0:
 				return r.storeOutput(gctx, x, onProgress)
+			case x.seed != nil:
+				return r.storeSeeded(gctx, x, onProgress)
 			}
-			return r.store(gctx, x, r.tags(x.Root), onProgress)
+			return r.store(gctx, x, onProgress)
 		})
 	}
 	return g.Wait()
 }
 
+// storeSeeded stores a root that was stored before the stop, unless that holds: its
+// census tells whether anything has changed since.
+func (r *run) storeSeeded(ctx context.Context, x *root, onProgress func(repo.Progress)) error {
+	same, err := r.recountRoot(ctx, x)
+	if err != nil {
+		return err
+	}
+	if !same {
+		return r.store(ctx, x, onProgress)
+	}
+	r.push(x.Name, *x.seed, manifest.TakenHot, x.took)
+	return nil
+}
+
 // store stores one root as one snapshot.
-func (r *run) store(ctx context.Context, x *root, tags []string, onProgress func(repo.Progress)) error {
+func (r *run) store(ctx context.Context, x *root, onProgress func(repo.Progress)) error {
+	began := time.Now()
 	spec, err := x.spec()
 	if err != nil {
 		return err
@@ -51,52 +68,77 @@ func (r *run) store(ctx context.Context, x *root, tags []string, onProgress func
 		x.absent = true // an included folder that does not exist yet: no blob was ever written
 		return nil
 	}
-	spec.Tags, spec.Parent, spec.OnProgress, spec.NoScan = tags, x.parent, onProgress, true
+	spec.Tags, spec.Parent, spec.OnProgress, spec.NoScan = r.tags(x.Root), x.parent, onProgress, true
 	sum, err := r.Repo.Backup(ctx, spec)
+	var bad *repo.IncompleteError
+	if errors.As(err, &bad) {
+		for i := range bad.Items {
+			bad.Items[i].Path = x.live(bad.Items[i].Path)
+		}
+	}
 	if err != nil {
 		return r.Repo.Failure(err, fmt.Sprintf("store %s (%s)", x.Name, x.Path))
 	}
-	r.push(x.Name, sum)
+	r.push(x.Name, sum, x.taken(), time.Since(began))
 	return nil
+}
+
+// taken says how a root is read that is not taken from the hot pass.
+func (x *root) taken() string {
+	switch {
+	case x.freezes():
+		return string(x.driver)
+	case x.hotRoot():
+		return manifest.TakenLive
+	}
+	return manifest.TakenFinal
 }
 
 // storeOutput stores what a command of the admin's prints.
 func (r *run) storeOutput(ctx context.Context, x *root, onProgress func(repo.Progress)) error {
+	began := time.Now()
 	sum, err := r.Repo.BackupCommand(ctx, repo.CommandSpec{
 		Command: x.command, Filename: x.Name, Tags: r.tags(x.Root), OnProgress: onProgress,
 	})
 	if err != nil {
 		return r.Repo.Failure(err, fmt.Sprintf("store the output of %q ([[extra]] %s)", strings.Join(x.command, " "), x.Name))
 	}
-	r.push(x.Name, sum)
+	r.push(x.Name, sum, manifest.TakenFinal, time.Since(began))
 	return nil
 }
 
 // push remembers what came of storing a root.
-func (r *run) push(name string, sum repo.Summary) {
+func (r *run) push(name string, sum repo.Summary, taken string, took time.Duration) {
 	r.pushing.Lock()
 	defer r.pushing.Unlock()
-	r.pushed[name] = stored{sum.SnapshotID, sum.TotalFilesProcessed, sum.TotalBytesProcessed, sum.DataAddedPacked + r.seeded[name]}
+	added := sum.DataAddedPacked
+	if taken != manifest.TakenHot {
+		added += r.seeded[name]
+	}
+	r.pushed[name] = stored{
+		snapshot: sum.SnapshotID, files: sum.TotalFilesProcessed, bytes: sum.TotalBytesProcessed, added: added, taken: taken, took: took,
+	}
 }
 
 // spec says how restic is to store the root: with the working directory at its
 // parent and relative names, so that the same tree finds its parent wherever it is
 // read from.
 func (x *root) spec() (repo.BackupSpec, error) {
-	s := repo.BackupSpec{Dir: filepath.Dir(x.real)}
-	base := filepath.Base(x.real)
-	if x.real == "/" {
+	at := x.at()
+	s := repo.BackupSpec{Dir: filepath.Dir(at)}
+	base := filepath.Base(at)
+	if at == "/" {
 		base = "."
 	}
 	for _, g := range x.Exclude {
-		s.Exclude = append(s.Exclude, filepath.Join(opencloud.Glob(x.real), g))
+		s.Exclude = append(s.Exclude, filepath.Join(opencloud.Glob(at), g))
 	}
 	if len(x.Include) == 0 {
 		s.Targets = []string{base}
 		return s, nil
 	}
 	for _, g := range x.Include {
-		found, err := filepath.Glob(filepath.Join(opencloud.Glob(x.real), g))
+		found, err := filepath.Glob(filepath.Join(opencloud.Glob(at), g))
 		if err != nil {
 			return s, fmt.Errorf("root %s: %q: %w", x.Name, g, err)
 		}
@@ -141,6 +183,7 @@ func largestFirst(roots []*root) []*root {
 type board struct {
 	mu    sync.Mutex
 	step  progress.Step
+	doing string
 	total uint64 // bytes of all roots, as the hot pass counted them
 	by    map[string]repo.Progress
 }
@@ -157,7 +200,7 @@ func (b *board) set(root string, p repo.Progress) {
 		all.FilesDone += p.FilesDone
 		all.BytesDone += p.BytesDone
 	}
-	b.step.Update("storing " + root + ", " + soFar(all))
+	b.step.Update(b.doing + " " + root + ", " + soFar(all))
 }
 
 func soFar(p repo.Progress) string {
@@ -166,4 +209,9 @@ func soFar(p repo.Progress) string {
 		s += " of " + humanize.IBytes(p.BytesTotal)
 	}
 	return s
+}
+
+// sizes sums up what was stored.
+func sizes(files, bytes, added uint64) string {
+	return fmt.Sprintf("%s in %s files (%s new)", humanize.IBytes(bytes), humanize.Comma(int64(files)), humanize.IBytes(added))
 }

@@ -28,12 +28,14 @@ EXAMPLES:
    ocbackup backup                                  a full set
    ocbackup backup --dry-run                        what would be done
    ocbackup backup --component config,system        a part; the result is not a full set
+   ocbackup backup --max-downtime 2h                although it takes longer than usual
    ocbackup --json backup > result.json             for scripts (docs/json.md)
 
 ` + exitCodes,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print the plan and change nothing"},
 			componentFlag("back up only these `COMPONENTS`"),
+			&cli.DurationFlag{Name: "max-downtime", Usage: "for this run, the most that OpenCloud may be away, such as 10m; 0: no limit", DefaultText: "max_downtime in [backup]"},
 			&cli.BoolFlag{Name: "new-pool", Usage: "begin another pool for the S3 bucket than that of the last backup"},
 			&cli.BoolFlag{Name: "accept-empty-bucket", Usage: "go on although the S3 bucket, which had objects at the last backup, has none"},
 		},
@@ -42,6 +44,9 @@ EXAMPLES:
 			e, err := setup(c)
 			if err != nil {
 				return err
+			}
+			if c.IsSet("max-downtime") {
+				e.cfg.Backup.MaxDowntime = c.Duration("max-downtime")
 			}
 			components, err := parseComponents(c.StringSlice("component"))
 			if err != nil {
@@ -118,9 +123,17 @@ func printPlan(w io.Writer, p *backup.Plan) {
 		case r.First:
 			what += " (first time: read in full)"
 		}
-		t.AppendRow(table.Row{r.Name, joinComponents(r.Components), r.When, what})
+		how := r.When
+		if r.When == "frozen" {
+			how += " by " + string(r.Freeze)
+		}
+		t.AppendRow(table.Row{r.Name, joinComponents(r.Components), how, what})
 	}
 	t.Render()
+	printUnfrozen(w, p.Roots)
+	if p.Predicted > 0 {
+		fmt.Fprintf(w, "\nOpenCloud would be away for about %s.\n", seconds(p.Predicted))
+	}
 	if b := p.Bucket; b != nil {
 		first := ""
 		if b.New {
@@ -133,6 +146,24 @@ func printPlan(w io.Writer, p *backup.Plan) {
 	}
 	printNotProtected(w, p.NotProtected)
 	fmt.Fprintln(w, "\nDry run: nothing was stopped, nothing was stored.")
+}
+
+// printUnfrozen says which roots are read while OpenCloud is stopped, and why.
+func printUnfrozen(w io.Writer, roots []backup.PlannedRoot) {
+	var reasons []string
+	names := map[string][]string{}
+	for _, r := range roots {
+		if r.Unfrozen == "" {
+			continue
+		}
+		if names[r.Unfrozen] == nil {
+			reasons = append(reasons, r.Unfrozen)
+		}
+		names[r.Unfrozen] = append(names[r.Unfrozen], r.Name)
+	}
+	for _, why := range reasons {
+		fmt.Fprintf(w, "\nNo snapshot of %s: %s.\n", strings.Join(names[why], ", "), why)
+	}
 }
 
 func printBackup(w io.Writer, r *backup.Result) {

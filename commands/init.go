@@ -150,8 +150,10 @@ type initView struct {
 	Digest    string           `json:"digest,omitempty"`
 	Layout    opencloud.Layout `json:"layout"`
 	// Bucket, in words, and Pool are those of the driver decomposeds3.
-	Bucket       string   `json:"bucket,omitempty"`
-	Pool         string   `json:"pool,omitempty"`
+	Bucket string `json:"bucket,omitempty"`
+	Pool   string `json:"pool,omitempty"`
+	// Freeze says which roots snapshots are made of, and why not of the others.
+	Freeze       []string `json:"freeze,omitempty"`
 	NotProtected []string `json:"not_protected,omitempty"`
 	Notes        []string `json:"notes,omitempty"`
 	// Text is the configuration file, with dry_run only.
@@ -166,6 +168,13 @@ func runInit(c *cli.Context, e *env, plan *initial.Plan) error {
 		Image: plan.Found.Image, Digest: plan.Found.Digest, Layout: plan.Config.Layout,
 		Bucket: bucketText(plan.Config.Bucket), Pool: plan.Config.Pool.Location,
 		NotProtected: plan.Config.NotProtected, Notes: plan.Found.Notes,
+	}
+	if freezing, err := plan.Config.Freezing(c.Context); err != nil {
+		v.Notes = append(v.Notes, err.Error())
+	} else {
+		for _, f := range freezing {
+			v.Freeze = append(v.Freeze, f.String())
+		}
 	}
 	if !e.json {
 		printFound(e.out, v)
@@ -245,6 +254,7 @@ func printFound(w io.Writer, v initView) {
 	}
 	row("bucket", v.Bucket)
 	row("pool", v.Pool)
+	row("freeze", strings.Join(v.Freeze, "\n"))
 	row("left out", strings.Join(v.Layout.Leave, "\n"))
 	row("NOT PROTECTED", strings.Join(v.NotProtected, "\n"))
 	t.Render()

@@ -23,12 +23,14 @@ func listCommand() *cli.Command {
 		Aliases: []string{"ls", "sets"},
 		Usage:   "list the sets in the repository",
 		Description: `A set is everything that one backup stored. COMPLETE says whether an instance can be
-restored from it.
+restored from it; TAKEN how its data was read: from snapshots of the file system (btrfs,
+zfs, lvm, command), in a final pass while OpenCloud was stopped, or both.
 
 EXAMPLES:
    ocbackup list
    ocbackup list --version 4.0                      sets of OpenCloud 4.0.x
    ocbackup --json list | jq -r '.sets[-1].set'     the newest set's id
+   ocbackup --json list | jq .trend                 how long OpenCloud has been away
 
 ` + exitCodes,
 		Flags:        append(repositoryFlags(), &cli.StringFlag{Name: "version", Usage: "only sets of this OpenCloud `VERSION` (a prefix)"}),
@@ -46,8 +48,9 @@ EXAMPLES:
 				return err
 			}
 			var views []setView
+			local := e.localCopies()
 			for i := range sets {
-				if v := view(&sets[i]); strings.HasPrefix(v.OpenCloud, c.String("version")) {
+				if v := view(&sets[i], local); strings.HasPrefix(v.OpenCloud, c.String("version")) {
 					views = append(views, v)
 				}
 			}
@@ -55,13 +58,15 @@ EXAMPLES:
 				return e.printJSON(struct {
 					Repository string    `json:"repository"`
 					Sets       []setView `json:"sets"`
-				}{r.Location(), append([]setView{}, views...)})
+					Trend      *trend    `json:"trend,omitempty"`
+				}{r.Location(), append([]setView{}, views...), trendOf(views)})
 			}
 			if len(views) == 0 && len(sets) > 0 {
 				fmt.Fprintf(e.out, "None of the %d sets is of OpenCloud %s.\n", len(sets), c.String("version"))
 				return nil
 			}
 			printSets(e.out, views, time.Now())
+			printTrend(e.out, views)
 			return nil
 		},
 	}
@@ -100,7 +105,12 @@ type setView struct {
 	Bytes      uint64                `json:"bytes"` // of files and the bucket's objects
 	Added      uint64                `json:"added"` // in the repository, compressed, and in the pool
 	Downtime   float64               `json:"downtime_s"`
-	Search     string                `json:"search,omitempty"`
+	// Parts is nil where OpenCloud was not running.
+	Parts  *manifest.Downtime `json:"downtime,omitempty"`
+	Taken  string             `json:"taken,omitempty"`
+	Search string             `json:"search,omitempty"`
+	// Local is the time until which snapshots of the set are kept on this host; zero: none are.
+	Local time.Time `json:"local,omitzero"`
 	// State is complete, partial (not all components), broken (snapshots are gone) or
 	// damaged (the manifest can't be read).
 	State string `json:"state"`
@@ -115,15 +125,19 @@ const (
 	setDamaged  = "DAMAGED"
 )
 
-func view(s *manifest.Set) setView {
-	v := setView{Set: s.ID}
+// view says of a set what there is to say. local is what localCopies returned.
+func view(s *manifest.Set, local map[string]time.Time) setView {
+	v := setView{Set: s.ID, Local: local[s.ID]}
 	if s.Err != nil {
 		v.State, v.Error = setDamaged, s.Err.Error()
 		return v
 	}
 	m := s.Manifest
 	v.Instance, v.Frozen, v.OpenCloud, v.Driver = m.Instance, m.Frozen, m.OpenCloud, m.Layout.Driver
-	v.Components, v.Downtime, v.Search = m.Components, m.Downtime.Total, string(m.Search.State)
+	v.Components, v.Downtime, v.Taken, v.Search = m.Components, m.Downtime.Total, m.Taken, string(m.Search.State)
+	if m.WasRunning {
+		v.Parts = &m.Downtime
+	}
 	for _, r := range m.Roots {
 		v.Files += r.Files
 		v.Bytes += r.Bytes
@@ -150,11 +164,16 @@ func printSets(w io.Writer, sets []setView, now time.Time) {
 		return
 	}
 	t := newTable(w)
-	t.AppendHeader(table.Row{"SET", "AGE", "SIZE", "ADDED", "DOWNTIME", "VERSION", "DRIVER", "INDEX", "COMPLETE"})
+	t.AppendHeader(table.Row{"SET", "AGE", "SIZE", "ADDED", "DOWNTIME", "TAKEN", "VERSION", "INDEX", "COMPLETE"})
+	local := false
 	for _, s := range sets {
 		if s.State == setDamaged {
 			t.AppendRow(table.Row{s.Set, "", "", "", "", "", "", "", s.State})
 			continue
+		}
+		taken := strings.ReplaceAll(s.Taken, " pass", "")
+		if !s.Local.IsZero() {
+			taken, local = taken+" *", true
 		}
 		state := s.State
 		switch s.State {
@@ -165,10 +184,13 @@ func printSets(w io.Writer, sets []setView, now time.Time) {
 		}
 		t.AppendRow(table.Row{
 			s.Set, age(now.Sub(s.Frozen)), humanize.IBytes(s.Bytes), humanize.IBytes(s.Added),
-			seconds(s.Downtime), s.OpenCloud, s.Driver, s.Search, state,
+			seconds(s.Downtime), taken, s.OpenCloud, s.Search, state,
 		})
 	}
 	t.Render()
+	if local {
+		fmt.Fprintln(w, "* Its snapshots are still on this host: a restore from them is fast.")
+	}
 	for _, s := range sets {
 		if s.Error != "" {
 			fmt.Fprintf(w, "%s: %s\n", s.Set, s.Error)

@@ -25,6 +25,10 @@ beside the old while OpenCloud runs, and compared with the set. Only then OpenCl
 is stopped, for as long as a few renames take. The old data is kept; --undo brings it
 back. Where the search index can't be used, it is built again.
 
+What is kept of the set on this host in snapshots (keep_snapshots) is copied from
+there, the rest comes from the repository; --from-repository uses none, nor does
+--in-place.
+
 On a bare host --repository and --password-file are enough: the rest is in the set.
 
 Where the contents of files lie in an S3 bucket (storage driver decomposeds3), the
@@ -53,6 +57,7 @@ EXAMPLES:
 			&cli.BoolFlag{Name: "no-start", Usage: "leave OpenCloud stopped afterwards"},
 			&cli.BoolFlag{Name: "no-rollback", Usage: "keep the restored data in place even if OpenCloud does not come up with it"},
 			&cli.BoolFlag{Name: "allow-version-mismatch", Usage: "let a server go on that is newer than the set"},
+			&cli.BoolFlag{Name: "from-repository", Usage: "use no snapshot of the set that is kept on this host"},
 			&cli.BoolFlag{Name: "keep-staging", Usage: "leave what was staged when the restore fails"},
 			&cli.StringFlag{Name: "bucket-target", Usage: "restore the objects of the S3 bucket to `LOCATION`: s3:https://host/bucket, or a directory"},
 			&cli.StringFlag{Name: "bucket-env-file", Usage: "`FILE` with the access keys of the bucket that is restored to"},
@@ -77,7 +82,7 @@ func runRestore(c *cli.Context) error {
 	o := restore.Options{
 		Set: c.Args().First(), Target: c.String("target"), InPlace: c.Bool("in-place"), Yes: c.Bool("yes"),
 		NoStart: c.Bool("no-start"), NoRollback: c.Bool("no-rollback"), DryRun: c.Bool("dry-run"),
-		AllowVersionMismatch: c.Bool("allow-version-mismatch"), KeepStaging: c.Bool("keep-staging"),
+		AllowVersionMismatch: c.Bool("allow-version-mismatch"), KeepStaging: c.Bool("keep-staging"), FromRepository: c.Bool("from-repository"),
 		StateDir: c.String("state-dir"), DeleteExtra: c.Bool("delete-extra"), AcceptDamagedBlobs: c.Bool("accept-damaged-blobs"),
 	}
 	if err := restoreBucketOptions(c, &o); err != nil {
@@ -198,9 +203,9 @@ func printRestore(w io.Writer, r *restore.Result, complete bool) {
 	if len(r.Roots) > 0 {
 		fmt.Fprintln(w)
 		t := newTable(w)
-		t.AppendHeader(table.Row{"ROOT", "TO", "FILES", "SIZE"})
+		t.AppendHeader(table.Row{"ROOT", "TO", "FILES", "SIZE", "FROM"})
 		for _, x := range r.Roots {
-			t.AppendRow(table.Row{x.Name, x.Path, humanize.Comma(int64(x.Files)), humanize.IBytes(x.Bytes)})
+			t.AppendRow(table.Row{x.Name, x.Path, humanize.Comma(int64(x.Files)), humanize.IBytes(x.Bytes), x.Origin()})
 		}
 		t.Render()
 	}

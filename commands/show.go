@@ -49,19 +49,19 @@ EXAMPLES:
 				return e.printJSON(struct {
 					setView
 					Manifest *manifest.Manifest `json:"manifest,omitempty"`
-				}{view(set), set.Manifest})
+				}{view(set, e.localCopies()), set.Manifest})
 			}
 			if set.Err != nil {
 				return fail.Wrap(fail.Inconsistent, set.Err, "set "+set.ID, "other sets may be sound: \"ocbackup list\"; \"ocbackup verify\" tells more")
 			}
-			printSet(e.out, set)
+			printSet(e.out, set, e.localCopies())
 			return nil
 		},
 	}
 }
 
-func printSet(w io.Writer, s *manifest.Set) {
-	m, v := s.Manifest, view(s)
+func printSet(w io.Writer, s *manifest.Set, local map[string]time.Time) {
+	m, v := s.Manifest, view(s, local)
 	line := func(k, format string, args ...any) { fmt.Fprintf(w, "%-14s %s\n", k, fmt.Sprintf(format, args...)) }
 	line("set", "%s (%s)", s.ID, v.State)
 	line("instance", "%s, on host %s", m.Instance, m.Host)
@@ -71,11 +71,17 @@ func printSet(w io.Writer, s *manifest.Set) {
 		line("image", "%s, %s", m.Image.Ref, m.Image.Digest)
 	}
 	line("taken", "%s, by ocbackup %s with restic %s", m.Taken, m.Tool, m.Restic)
+	if !v.Local.IsZero() {
+		line("on this host", "its snapshots, until %s at least: a restore from them is fast", v.Local.Local().Format(time.DateTime))
+	}
 	if m.WasRunning {
 		d := m.Downtime
-		line("downtime", "%s: stop %s, store %s, start %s, ready %s", seconds(d.Total), seconds(d.Stop), seconds(d.Store), seconds(d.Start), seconds(d.Ready))
+		line("downtime", "%s: %s", seconds(d.Total), parts(d))
 		if m.Bucket != nil {
 			line("", "of store, the bucket took %s beside the rest, and %s alone", seconds(d.Bucket), seconds(d.BucketAlone))
+		}
+		if d.Predicted > 0 {
+			line("", "predicted: %s", seconds(d.Predicted))
 		}
 	} else {
 		line("downtime", "none: OpenCloud was not running")
@@ -101,7 +107,7 @@ func printSet(w io.Writer, s *manifest.Set) {
 	}
 	fmt.Fprintln(w)
 	t := newTable(w)
-	t.AppendHeader(table.Row{"ROOT", "COMPONENTS", "FILES", "SIZE", "ADDED", "SNAPSHOT", "PATH"})
+	t.AppendHeader(table.Row{"ROOT", "COMPONENTS", "FILES", "SIZE", "ADDED", "TAKEN", "SNAPSHOT", "PATH"})
 	for _, r := range m.Roots {
 		id := r.Snapshot
 		if len(id) > 8 {
@@ -114,10 +120,19 @@ func printSet(w io.Writer, s *manifest.Set) {
 		if len(r.Command) > 0 {
 			path = "(output of a command)"
 		}
-		t.AppendRow(table.Row{r.Name, joinComponents(r.Components), humanize.Comma(int64(r.Files)), humanize.IBytes(r.Bytes), humanize.IBytes(r.Added), id, path})
+		t.AppendRow(table.Row{r.Name, joinComponents(r.Components), humanize.Comma(int64(r.Files)), humanize.IBytes(r.Bytes), humanize.IBytes(r.Added), r.Taken, id, path})
 	}
 	t.Render()
 	if v.Error != "" {
 		fmt.Fprintln(w, "\n"+v.Error)
 	}
+}
+
+// parts says what a downtime consists of.
+func parts(d manifest.Downtime) string {
+	freeze := ""
+	if d.Freeze > 0 {
+		freeze = "freeze " + seconds(d.Freeze) + ", "
+	}
+	return fmt.Sprintf("stop %s, %sstore %s, start %s, ready %s", seconds(d.Stop), freeze, seconds(d.Store), seconds(d.Start), seconds(d.Ready))
 }

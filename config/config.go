@@ -66,7 +66,7 @@ type Backup struct {
 	// MaxDowntime is the hard deadline of the cold window; default 30 min.
 	MaxDowntime time.Duration `toml:"max_downtime,omitempty"`
 	// Seed says whether data is stored once before the stop, so that the final pass
-	// has little left to do: auto (what the repository has nothing of yet), always, never.
+	// has little left to do: auto (where that is worth it), always, never.
 	Seed string `toml:"seed,omitempty"`
 	// Components that are left out of every set (search, binary).
 	Skip []opencloud.Component `toml:"skip,omitempty"`

@@ -2,6 +2,7 @@ package config
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 func TestMain(m *testing.M) {
@@ -66,6 +68,7 @@ func TestDefaults(t *testing.T) {
 		{"ready timeout", c.Ready.Timeout, 3 * time.Minute},
 		{"retry lock", c.Repository.RetryLock, 2 * time.Minute},
 		{"seed", c.Backup.Seed, "auto"},
+		{"snapshots", fmt.Sprint(c.Snapshot), fmt.Sprint(snapshot.Config{Driver: snapshot.Auto, LVMSize: "20%ORIGIN"})},
 		{"path", c.Path, "t.toml"},
 		{"no bucket", c.Bucket, Bucket{}},
 		{"no pool", c.Pool, Pool{}},
@@ -125,6 +128,20 @@ func TestMistakes(t *testing.T) {
 		{"a component that can't be left out", "[control]", "[backup]\nskip = [\"system\"]\n[control]", []string{`t.toml:12: backup.skip: "system" is not one of search, binary`}},
 		{"extra without content", "[control]", "[[extra]]\nname = \"x\"\n[control]", []string{`extra "x": give either path or command`}},
 		{"unknown key of the second extra", "[control]", "[[extra]]\nname = \"x\"\npath = \"/x\"\n[[extra]]\nname = \"y\"\npaht = \"/y\"\n[control]", []string{"t.toml:16: extra.paht", "did you mean extra.path?"}},
+		{"unknown snapshot driver", "[control]", "[snapshot]\ndriver = \"zsf\"\n[control]", []string{`t.toml:12: snapshot.driver: "zsf" is not one of auto, btrfs, zfs`}},
+		{"negative time", "[control]", "[snapshot]\nkeep_snapshots = \"-1h\"\n[control]", []string{`t.toml:12: snapshot.keep_snapshots: "-1h" is less than 0`}},
+		{"size without unit", "[control]", "[snapshot]\nlvm_size = \"10\"\n[control]", []string{`t.toml:12: snapshot.lvm_size: "10" is neither`}},
+		{"share of what", "[control]", "[snapshot]\nlvm_size = \"20%\"\n[control]", []string{`t.toml:12: snapshot.lvm_size: "20%" is neither`}},
+		{"snapshot commands without the driver", "[control]", "[snapshot]\ndestroy = [\"d\"]\n[control]", []string{`t.toml:12: snapshot.destroy: goes with the snapshot driver "command"; driver is "auto"`}},
+		{"snapshot driver without its commands", "[control]", "[snapshot]\ndriver = \"command\"\npath = \"/srv\"\n[control]", []string{
+			"t.toml: snapshot.mount_point: is missing", "t.toml: snapshot.create: is missing", "t.toml: snapshot.destroy: is missing",
+		}},
+		{"snapshots that can't be told apart", "[control]", "[snapshot]\ndriver = \"command\"\npath = \"/srv\"\nmount_point = \"/mnt\"\ncreate = [\"c\"]\ndestroy = [\"d\", \"{name}\"]\n[control]", []string{
+			"t.toml:15: snapshot.create: {name} occurs neither",
+		}},
+		{"relative mount point", "[control]", "[snapshot]\ndriver = \"command\"\npath = \"/srv\"\nmount_point = \"{name}\"\ncreate = [\"c\"]\ndestroy = [\"d\"]\n[control]", []string{
+			`t.toml:14: snapshot.mount_point: "{name}" is not an absolute path`,
+		}},
 		{"two mistakes at once", `driver = "posix"`, "drivr = \"posix\"\ndata = 1", []string{"t.toml:7: layout.drivr", "t.toml:8: layout.data"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -171,6 +188,32 @@ func TestEnvironment(t *testing.T) {
 	}
 	t.Setenv("OCBACKUP_MAX_DOWNTIME", "soon")
 	if _, err := parse("t.toml", minimal); err == nil || !strings.Contains(err.Error(), "OCBACKUP_MAX_DOWNTIME") {
+		t.Error(err)
+	}
+}
+
+// TestSnapshotEnvironment: another driver takes the place of the commands.
+func TestSnapshotEnvironment(t *testing.T) {
+	text := minimal + `
+[snapshot]
+driver = "command"
+keep_snapshots = "0s"
+path = "/srv//opencloud/"
+mount_point = "/mnt/{name}"
+create = ["/usr/local/sbin/oc-snapshot", "create"]
+destroy = ["/usr/local/sbin/oc-snapshot", "destroy"]
+`
+	c, err := parse("t.toml", text)
+	if err != nil || c.Snapshot.Driver != snapshot.Command || c.Snapshot.Path != "/srv/opencloud" || c.Snapshot.Keep != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	t.Setenv("OCBACKUP_SNAPSHOT_DRIVER", "none")
+	c, err = parse("t.toml", text)
+	if err != nil || c.Snapshot.Driver != snapshot.None || c.Snapshot.Path != "" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	t.Setenv("OCBACKUP_SNAPSHOT_DRIVER", "zsf")
+	if _, err := parse("t.toml", text); err == nil || !strings.Contains(err.Error(), "snapshot.driver") {
 		t.Error(err)
 	}
 }
@@ -236,7 +279,7 @@ func TestRenderedExamplesAreValid(t *testing.T) {
 		}
 		b.WriteString(line)
 	}
-	_, err := parse("t.toml", b.String())
+	_, err := parse("t.toml", strings.Replace(b.String(), "driver = \"auto\"", "driver = \"command\"", 1))
 	// Both passwords, and extra with both path and command, are the only faults.
 	if err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.Contains(err.Error(), "password_command") || !strings.Contains(err.Error(), "extra.path") {
 		t.Errorf("%v\n%s", err, b.String())
@@ -320,6 +363,13 @@ func anyConfig(t *rapid.T) *Config {
 		c.Bucket.Endpoint, c.Bucket.Name = "", ""
 	}
 	c.Repository.PasswordCommand = ""
+	c.Snapshot.LVMSize = rapid.SampledFrom([]string{"", "10g", "120%ORIGIN", "5%FREE"}).Draw(t, "lvm_size")
+	if c.Snapshot.Driver == snapshot.Command {
+		c.Snapshot.Path, c.Snapshot.MountPoint = "/srv", "/mnt/{name}"
+		c.Snapshot.Create, c.Snapshot.Destroy = []string{"c"}, []string{"d", "{name}"}
+	} else {
+		c.Snapshot = snapshot.Config{Driver: c.Snapshot.Driver, Keep: c.Snapshot.Keep, LVMSize: c.Snapshot.LVMSize}
+	}
 	if c.Ready.PasswordFile == "" || c.Ready.User == "" {
 		c.Ready.PasswordFile, c.Ready.User = "", ""
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/secretfile"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 // PathEnv names the environment variable that says where the configuration file is.
@@ -109,7 +110,7 @@ func (s source) check(raw map[string]any) []problem {
 			continue
 		}
 		for _, v := range values(raw, key) {
-			if text := mismatch(kindOf(t), v); text != "" {
+			if text := mismatch(name, kindOf(t), v); text != "" {
 				out = append(out, problem{key: name, text: text})
 				break
 			}
@@ -137,8 +138,9 @@ func values(v any, key toml.Key) []any {
 	return out
 }
 
-// mismatch says why v is no value of kind k; empty when it is one.
-func mismatch(k kind, v any) string {
+// mismatch says why v is no value of kind k, which is that of the key or table with
+// that name; empty when it is one.
+func mismatch(name string, k kind, v any) string {
 	ok := true
 	switch k {
 	case kindString:
@@ -154,7 +156,7 @@ func mismatch(k kind, v any) string {
 	case kindDuration:
 		var text string
 		if text, ok = v.(string); ok {
-			if _, err := parseDuration(text); err != nil {
+			if _, err := keyNamed(name).parseDuration(text); err != nil {
 				return err.Error()
 			}
 		}
@@ -196,15 +198,26 @@ func typeName(v any) string {
 	return fmt.Sprintf("%T", v)
 }
 
-func parseDuration(s string) (time.Duration, error) {
+func (k Key) parseDuration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil {
 		return 0, fmt.Errorf("expected a %s, found %q", kindDuration, s)
 	}
-	if d <= 0 {
-		return 0, fmt.Errorf("%q must be more than 0", s)
+	if wrong := k.checkDuration(d); wrong != "" {
+		return 0, fmt.Errorf("%q %s", s, wrong)
 	}
 	return d, nil
+}
+
+// checkDuration says what is wrong with a value of the key; empty when nothing is.
+func (k Key) checkDuration(d time.Duration) string {
+	switch {
+	case k.Zero && d < 0:
+		return "is less than 0"
+	case !k.Zero && d <= 0:
+		return "must be more than 0"
+	}
+	return ""
 }
 
 // unknown reports a key that is not in the schema, with the nearest one that is.
@@ -304,7 +317,7 @@ func (c *Config) fromEnv(lookup func(string) (string, bool)) error {
 		v := k.value(c)
 		switch kindOf(v.Type()) {
 		case kindDuration:
-			d, err := parseDuration(text)
+			d, err := k.parseDuration(text)
 			if err != nil {
 				return fail.Wrap(fail.Usage, err, "environment variable "+k.Env, "")
 			}
@@ -318,6 +331,11 @@ func (c *Config) fromEnv(lookup func(string) (string, bool)) error {
 			c.Repository.PasswordCommand = ""
 		case "repository.password_command":
 			c.Repository.PasswordFile = ""
+		// And one driver that of another.
+		case "snapshot.driver":
+			if c.Snapshot.Driver != snapshot.Command {
+				c.Snapshot = snapshot.Config{Driver: c.Snapshot.Driver, Keep: c.Snapshot.Keep, LVMSize: c.Snapshot.LVMSize}
+			}
 		}
 	}
 	return nil

@@ -24,6 +24,8 @@ type Key struct {
 	Values []string
 	// Required keys have no default.
 	Required bool
+	// Zero says that a duration may be 0.
+	Zero bool
 }
 
 // Table returns the table of the key ("" for the top level) and its name there.
@@ -60,6 +62,8 @@ var Tables = []Table{
 	{Name: "pool", Doc: "Where the bucket's objects are backed up to, with the storage driver decomposeds3\n" +
 		"only. Each is stored once, for all sets. The first backup creates the pool."},
 	{Name: "backup", Doc: "How a backup is run."},
+	{Name: "snapshot", Doc: "Snapshots of the file systems: OpenCloud is away while they are made, not while its\n" +
+		"files are read."},
 	{Name: "log", Doc: "How logs are written. They go to standard error."},
 	{Name: "extra", Array: true, Doc: "A further directory or file, or the output of a command, that is stored with each\n" +
 		"backup. May be given several times."},
@@ -310,15 +314,44 @@ var Keys = []Key{
 
 	{
 		Name: "backup.max_downtime", Env: "OCBACKUP_MAX_DOWNTIME", Default: `"30m"`,
-		Doc: "Hard limit of the time for which the instance is stopped. Past it the instance is started again and the backup fails.",
+		Doc: "Hard limit of the time for which the instance is stopped. Past it the instance is started again and the backup fails. A backup that is predicted (from the last sets) to take longer does not begin.",
 	},
 	{
 		Name: "backup.seed", Default: `"auto"`, Values: []string{"auto", "always", "never"},
-		Doc: "Store the data once while the instance runs, so that the pass on the stopped instance is short. auto: when nothing of a root is stored yet.",
+		Doc: "Store data once while the instance runs, so that the pass on the stopped instance is short; what snapshots freeze does not need it. auto: what has never been stored, what has grown much, and what has been quiet lately (if nothing of it changes until the stop, it need not be read again then).",
 	},
 	{
 		Name: "backup.skip", Default: `[]`, Example: `["binary"]`, Values: []string{"search", "binary"},
 		Doc: "Components that are left out of every backup. The search index is built again after a restore; without binary a restore needs the same version from elsewhere.",
+	},
+
+	{
+		Name: "snapshot.driver", Env: "OCBACKUP_SNAPSHOT_DRIVER", Default: `"auto"`, Values: []string{"auto", "btrfs", "zfs", "lvm", "command", "none"},
+		Doc: "How the data is frozen. auto: by btrfs, ZFS or LVM, whichever it lies on; what lies on none of them is read while the instance is stopped. With btrfs, zfs, lvm and command there is no backup unless the users' files can be frozen that way. none: nothing is frozen.",
+	},
+	{
+		Name: "snapshot.keep_snapshots", Default: `"0s"`, Example: `"24h"`, Zero: true,
+		Doc: "How long the snapshots of a set are kept on this host, for a fast restore; 0s: not at all. The next backup after that time removes them. They take up room as the data changes.",
+	},
+	{
+		Name: "snapshot.lvm_size", Default: `"20%ORIGIN"`,
+		Doc: "What a classic (not thin) LVM snapshot may take up of its volume group: a size (\"10g\"), or a share of the volume, of what is free or of the group (\"20%ORIGIN\", \"50%FREE\", \"5%VG\").",
+	},
+	{
+		Name: "snapshot.path", Example: `"/srv/opencloud"`,
+		Doc: "command: the directory that the commands make snapshots of. What lies outside it is not frozen.",
+	},
+	{
+		Name: "snapshot.mount_point", Example: `"/mnt/{name}"`,
+		Doc: "command: where a snapshot of path is found once create has run. {name} stands for the name of the snapshot, here and in the commands.",
+	},
+	{
+		Name: "snapshot.create", Example: `["/usr/local/sbin/oc-snapshot", "create", "{name}"]`,
+		Doc: "command: makes a snapshot and mounts it; it returns when both is done. A program and its arguments; no shell is involved.",
+	},
+	{
+		Name: "snapshot.destroy", Example: `["/usr/local/sbin/oc-snapshot", "destroy", "{name}"]`,
+		Doc: "command: unmounts a snapshot and removes it. It succeeds when there is none of that name.",
 	},
 
 	{

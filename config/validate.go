@@ -13,6 +13,7 @@ import (
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 // Defaults of keys that no other package has one for.
@@ -23,6 +24,8 @@ const (
 	DefaultRegion         = "default"
 	DefaultReconcileEvery = 7 * 24 * time.Hour
 	DefaultGrace          = 30 * 24 * time.Hour
+	// DefaultLVMSize is for lvcreate --extents (lvcreate(8)).
+	DefaultLVMSize = "20%ORIGIN"
 )
 
 // SetDefaults fills in what was left out, and cleans paths.
@@ -32,6 +35,8 @@ func (c *Config) SetDefaults() {
 	def(&c.Repository.Compression, "auto")
 	def(&c.Backup.MaxDowntime, DefaultMaxDowntime)
 	def(&c.Backup.Seed, "auto")
+	def(&c.Snapshot.Driver, snapshot.Auto)
+	def(&c.Snapshot.LVMSize, DefaultLVMSize)
 	def(&c.Log.Level, "info")
 	def(&c.Ready.Timeout, readiness.DefaultTimeout)
 	def(&c.Ready.Address, "127.0.0.1:9200")
@@ -109,6 +114,8 @@ func (c *Config) paths() []pathKey {
 		one("pool.ca_file", &c.Pool.CAFile),
 		one("pool.rclone_config", &c.Pool.RcloneConfig),
 		one("pool.password_file", &c.Pool.PasswordFile),
+		one("snapshot.path", &c.Snapshot.Path),
+		one("snapshot.mount_point", &c.Snapshot.MountPoint),
 	}
 	for i := range c.Extra {
 		out = append(out, one("extra.path", &c.Extra[i].Path))
@@ -166,6 +173,7 @@ func (c *Config) problems() []problem {
 	}
 	c.checkControl(add)
 	c.checkExtra(add)
+	c.checkSnapshot(add)
 	if c.checkDriver(add) {
 		c.checkBucket(add)
 		c.checkPool(add)
@@ -203,8 +211,8 @@ func (c *Config) checkSchema(add func(key, format string, args ...any)) {
 				add(k.Name, "%d is less than 0", v.Int())
 			}
 		case kindDuration:
-			if v.Int() <= 0 {
-				add(k.Name, "%q must be more than 0", time.Duration(v.Int()))
+			if wrong := k.checkDuration(time.Duration(v.Int())); wrong != "" {
+				add(k.Name, "%q %s", time.Duration(v.Int()), wrong)
 			}
 		}
 	}
@@ -252,6 +260,35 @@ func (c *Config) checkExtra(add func(key, format string, args ...any)) {
 		}
 	}
 }
+
+// lvmSize is what lvcreate takes for --size and, with a percent sign, for --extents
+// (lvcreate(8)).
+var lvmSize = regexp.MustCompile(`^[1-9][0-9]*([kmgtKMGT]|%(ORIGIN|FREE|VG))$`)
+
+// checkSnapshot checks what goes with the driver command, and the size for lvm.
+func (c *Config) checkSnapshot(add func(key, format string, args ...any)) {
+	s := c.Snapshot
+	if s.LVMSize != "" && !lvmSize.MatchString(s.LVMSize) {
+		add("snapshot.lvm_size", "%q is neither a size like \"10g\" nor a share like \"20%%ORIGIN\", \"50%%FREE\" or \"5%%VG\"", s.LVMSize)
+	}
+	complete := true
+	for _, name := range []string{"snapshot.path", "snapshot.mount_point", "snapshot.create", "snapshot.destroy"} {
+		given := keyNamed(name).value(c).Len() > 0
+		complete = complete && given
+		switch {
+		case s.Driver == snapshot.Command && !given:
+			add(name, "is missing; snapshot driver \"command\" needs it")
+		case s.Driver != snapshot.Command && given:
+			add(name, "goes with the snapshot driver \"command\"; driver is %q", s.Driver)
+		}
+	}
+	if s.Driver == snapshot.Command && complete && !strings.Contains(strings.Join(append(s.Create, s.MountPoint), " "), snapshotName) {
+		add("snapshot.create", "%s occurs neither here nor in mount_point: one snapshot could not be told from another", snapshotName)
+	}
+}
+
+// snapshotName stands for the name of the snapshot in the keys of the driver command.
+const snapshotName = "{name}"
 
 // Equal reports whether two configurations mean the same. Where they were read
 // from does not matter.

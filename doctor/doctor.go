@@ -149,6 +149,7 @@ var Checks = []Check{
 	ready{},
 	roots{},
 	attributes{},
+	snapshots{},
 	searchIndex{},
 	s3bucket{},
 	pool{},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/ocbackup/ocbackup/integration/env"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/index"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 // patient is an instance with a configuration and a real repository.
@@ -194,6 +196,13 @@ func TestFindings(t *testing.T) {
 			p.journal(t, guard.Journal{Kind: guard.Restore, PID: 1 << 30, Hold: "half of it"})
 		}, "journal", Error, "ocbackup restore --in-place 2026", fail.NotBack},
 		{"damaged journal", func(t *testing.T, p *patient) { p.write(t, "state/"+guard.JournalName, "{") }, "journal", Error, "ocbackup recover", fail.NotBack},
+		{"snapshots turned off", func(_ *testing.T, p *patient) { p.config.Snapshot.Driver = snapshot.None }, "snapshots", Info, "turned off", fail.OK},
+		{"kept snapshots", func(t *testing.T, p *patient) {
+			p.snapshots(t, time.Now().Add(-90*time.Minute), time.Now().Add(time.Hour))
+		}, "snapshots", OK, "7f3a, made 1 hour ago, are kept until 20", fail.OK},
+		{"snapshots whose time is over", func(t *testing.T, p *patient) { p.snapshots(t, time.Now(), time.Now().Add(-time.Hour)) }, "snapshots", OK, "are removed by the next backup", fail.OK},
+		{"left-over snapshots", func(t *testing.T, p *patient) { p.snapshots(t, time.Now(), time.Time{}) }, "snapshots", Warning, "7f3a ocbackup recover", fail.OK},
+		{"damaged record", func(t *testing.T, p *patient) { p.write(t, "state/snapshots/x.json", "{") }, "snapshots", Error, "x.json", fail.Failed},
 		{"reindex", func(t *testing.T, p *patient) {
 			if err := index.MarkRequired(p.dir+"/state", index.Marker{Reason: index.Absent, Since: time.Now()}); err != nil {
 				t.Fatal(err)
@@ -208,7 +217,14 @@ func TestFindings(t *testing.T) {
 		{"no timer", func(t *testing.T, p *patient) { p.fake(t, "systemctl", `exit 0`) }, "schedule", Warning, "ocbackup schedule install", fail.OK},
 		{"state directory that can't be made", func(t *testing.T, p *patient) { p.config.StateDir = p.write(t, "file", "") + "/state" }, "state directory", Error, "can't be written to", fail.Usage},
 		{"state in the data", func(_ *testing.T, p *patient) { p.config.StateDir = p.dir + "/data/ocbackup" }, "state directory", Warning, "inside what is backed up", fail.OK},
-		{"state in memory", func(_ *testing.T, p *patient) { p.config.StateDir = "/dev/shm/ocbackup-doctor-test" }, "state directory", Warning, "in memory", fail.OK},
+		{"state in memory", func(t *testing.T, p *patient) {
+			dir, err := os.MkdirTemp("/dev/shm", "ocbackup-doctor-test-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { remove(t, dir) })
+			p.config.StateDir = dir
+		}, "state directory", Warning, "in memory", fail.OK},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			p := newPatient(t, "")
@@ -269,6 +285,68 @@ func (p *patient) journal(t *testing.T, j guard.Journal) {
 	j.Format, j.Instance, j.Set = 1, "cloud", "20261123T021500Z-7f3a"
 	if err := guard.Write(p.dir+"/state", j); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// snapshots writes the record of a set's snapshots, as package snapshot does.
+func (p *patient) snapshots(t *testing.T, created, until time.Time) {
+	t.Helper()
+	b, err := json.Marshal(snapshot.Record{Format: 1, Set: "20261123T021500Z-7f3a", Instance: "cloud", Created: created, Until: until})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "state/snapshots/20261123T021500Z-7f3a.json", string(b))
+}
+
+// of returns what a check found.
+func (r *Report) of(check string) (found []Finding) {
+	for _, f := range r.Findings {
+		if f.Check == check {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// TestSnapshotsInUse: those of a run that is at work are not left over.
+func TestSnapshotsInUse(t *testing.T) {
+	p := newPatient(t, "")
+	p.snapshots(t, time.Now(), time.Time{})
+	lock, err := guard.Acquire(p.dir+"/state", "backup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release()
+	for _, f := range p.examine(t).of("snapshots") {
+		if f.Status == Warning {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// TestFreezing: file systems with snapshots and without.
+func TestFreezing(t *testing.T) {
+	p := newPatient(t, "")
+	for _, x := range []struct {
+		fs     string
+		driver snapshot.Driver
+		status Status
+		what   string
+	}{
+		{"btrfs", snapshot.Auto, OK, "users by btrfs"},
+		{"btrfs", snapshot.Btrfs, OK, "users by btrfs"},
+		{"ext4", snapshot.Auto, Info, "users: read while OpenCloud is stopped: "},
+		{"ext4", snapshot.Btrfs, Error, "users ("},
+	} {
+		p.config.Layout.UsersRoot, p.config.Snapshot.Driver = env.FileSystem(t, x.fs, 120), x.driver
+		r := p.examine(t)
+		found := r.of("snapshots")
+		if !slices.ContainsFunc(found, func(f Finding) bool { return f.Status == x.status && strings.HasPrefix(f.What, x.what) }) {
+			t.Errorf("%s, driver %s: %+v", x.fs, x.driver, found)
+		}
+		if x.status == Error && fail.CodeOf(r.Err()) != fail.Usage {
+			t.Errorf("driver %s: %v", x.driver, r.Err())
+		}
 	}
 }
 

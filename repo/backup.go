@@ -46,7 +46,11 @@ func (r *Repo) Backup(ctx context.Context, s BackupSpec) (Summary, error) {
 		defer os.Remove(list) //nolint:errcheck // a left-over temporary file is no reason to fail
 		args = append(args, "--files-from-raw="+list)
 	}
-	return r.backup(ctx, call{command: "backup", args: args, dir: s.Dir}, s.DryRun, s.OnProgress)
+	c := call{command: "backup", args: args, dir: s.Dir}
+	if r.deviceFree {
+		c.env = r.features(deviceFeature)
+	}
+	return r.backup(ctx, c, s.DryRun, s.OnProgress)
 }
 
 // maxTargets is how many targets are given as arguments: Linux limits their length.

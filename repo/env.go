@@ -102,6 +102,20 @@ func (r *Repo) env() envMap {
 	return m
 }
 
+// deviceFeature has restic store the number of a file's device only where the file has
+// several names. Each snapshot of a file system has another one, which would make the
+// metadata of every directory new (restic, internal/feature/registry.go).
+const deviceFeature = "device-id-for-hardlinks=true"
+
+// features is the variable that asks for a feature beside those that the admin wants.
+func (r *Repo) features(more string) envMap {
+	const name = "RESTIC_FEATURES"
+	if has := r.env()[name]; has != "" {
+		more = has + "," + more
+	}
+	return envMap{name: more}
+}
+
 // secrets lists what must not turn up in an error or a log.
 func (r *Repo) secrets() []string {
 	var l []string

@@ -360,3 +360,28 @@ func TestLocation(t *testing.T) {
 		}
 	}
 }
+
+// A restic that knows the feature leaves device numbers out; one that no longer knows
+// it is run without. What the admin asks for stays.
+func TestDeviceNumbersAreLeftOut(t *testing.T) {
+	t.Setenv("RESTIC_FEATURES", "backend-error-redesign=false")
+	for _, c := range []struct{ name, knows, want string }{
+		{"known", "", "backend-error-redesign=false,device-id-for-hardlinks=true"},
+		{"gone", `case "$RESTIC_FEATURES" in *device*) echo 'unknown feature flag' >&2; exit 1;; esac;`, "backend-error-redesign=false"},
+	} {
+		seen := filepath.Join(t.TempDir(), "features")
+		r := fakeRestic(t, c.knows+`case "$*" in
+			*version*) echo 'restic 0.19.1 compiled with go1.26' ;;
+			*) printf %s "$RESTIC_FEATURES" >`+seen+"; "+summaryLine+` ;;
+			esac`)
+		if _, err := r.Prepare(ctx(t)); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if _, err := r.Backup(ctx(t), BackupSpec{Dir: "/", Targets: []string{"etc"}}); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if got, _ := os.ReadFile(seen); string(got) != c.want {
+			t.Errorf("%s: the backup runs with RESTIC_FEATURES=%s, want %s", c.name, got, c.want)
+		}
+	}
+}

@@ -188,6 +188,8 @@ type CheckResult struct {
 // Repo is one restic repository. Its methods may be called from several goroutines.
 type Repo struct {
 	opt Options
+	// deviceFree tells that restic can leave out the device numbers of files.
+	deviceFree bool
 }
 
 // New returns the repository that opt describes. Nothing is run or opened yet.

@@ -18,8 +18,11 @@ var versionBetterCompression = Version{0, 19, 0}
 // Prepare finds restic and checks that it is new enough. The error is a
 // *NotInstalledError or a *TooOldError where it applies.
 func (r *Repo) Prepare(ctx context.Context) (Version, error) {
-	o, err := r.runOnce(ctx, call{command: "version"})
-	if err != nil {
+	// A release that knows a feature no longer does not start when it is asked for.
+	o, err := r.runOnce(ctx, call{command: "version", env: r.features(deviceFeature)})
+	if err == nil {
+		r.deviceFree = true
+	} else if o, err = r.runOnce(ctx, call{command: "version"}); err != nil {
 		return Version{}, err
 	}
 	m := versionText.FindSubmatch(o.stdout)

@@ -16,6 +16,7 @@ import (
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
 	"github.com/ocbackup/ocbackup/paths"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 //go:embed units
@@ -37,8 +38,13 @@ type data struct {
 	Credentials                  []credential
 	StateDirectory               string   // relative to /var/lib; empty when it is elsewhere
 	Writable                     []string // beside it
-	// Wide leaves the sandbox out, since OpenCloud would have to live in it.
+	// Outlives tells that OpenCloud becomes a descendant of the unit.
+	Outlives bool
+	// Wide leaves the sandbox out, since OpenCloud or what commands of the admin's mount
+	// would have to live in it.
 	Wide          bool
+	Freezes       bool // snapshots of file systems are made
+	ZFS, LVM      bool // perhaps by these
 	PrivateTmp    bool
 	InContainer   bool
 	SetUser       bool
@@ -56,10 +62,15 @@ func (o Options) data() data {
 		Options: o, Name: c.Name, Config: c.Path, StateDir: c.StateDir, Journal: o.journal(), Control: c.Control.Type,
 		Backup: prefix(c.Name) + "-backup", Check: prefix(c.Name) + "-check", Recover: prefix(c.Name) + "-recover",
 		Managers: managers(c.Control), StopSeconds: stopSeconds(c),
-		Wide:          c.Control.Type == "command" || c.Control.Type == "podman",
+		Outlives:      c.Control.Type == "command" || c.Control.Type == "podman",
 		InContainer:   c.Ready.InContainer && !c.Ready.Off,
 		ExtraCommands: slices.ContainsFunc(c.Extra, func(x config.Extra) bool { return len(x.Command) > 0 }),
 	}
+	driver := cmp.Or(c.Snapshot.Driver, snapshot.Auto)
+	d.Wide = d.Outlives || driver == snapshot.Command
+	d.Freezes = driver != snapshot.None && !d.Wide
+	d.ZFS = d.Freezes && (driver == snapshot.Auto || driver == snapshot.ZFS)
+	d.LVM = d.Freezes && (driver == snapshot.Auto || driver == snapshot.LVM)
 	d.SetUser = c.Control.Type == "systemd" || d.ExtraCommands
 	for _, x := range []credential{
 		{config.CredentialPassword, c.Repository.PasswordFile},

@@ -106,7 +106,9 @@ func Render(o Options) (*Plan, error) {
 		}})
 	}
 	if o.Check != Off {
-		units = append(units, unit{d.Check + ".service", "check.service", d}, unit{d.Check + ".timer", "timer", timer{
+		check := d
+		check.Freezes = false
+		units = append(units, unit{d.Check + ".service", "check.service", check}, unit{d.Check + ".timer", "timer", timer{
 			d.Check, "Verify the backups of OpenCloud (" + d.Name + ") at " + specifiers(o.Check), o.Check, span(o.RandomizedDelay),
 		}})
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/readiness"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 // options are what "schedule install" has without flags, for an instance run by systemd.
@@ -63,6 +64,9 @@ func variants(t *testing.T) map[string]Options {
 		o.RandomizedDelay = 90 * time.Second
 		c.Extra = []config.Extra{{Name: "keycloak", Command: []string{"pg_dump"}}}
 	})
+	add("no snapshots", func(_ *Options, c *config.Config) { c.Snapshot.Driver = snapshot.None })
+	add("btrfs", func(_ *Options, c *config.Config) { c.Snapshot.Driver = snapshot.Btrfs })
+	add("snapshots by command", func(_ *Options, c *config.Config) { c.Snapshot.Driver = snapshot.Command })
 	add("odd paths", func(_ *Options, c *config.Config) {
 		c.Path = `/etc/my "oc" 100%/$HOME.toml`
 		c.StateDir = `/srv/state 100%`
@@ -106,8 +110,8 @@ func TestSystemdAnalyze(t *testing.T) {
 				t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 			}
 			for _, path := range verify[1:] {
-				// OpenCloud itself runs in the units of these types, so they have no sandbox.
-				wide := (o.Config.Control.Type == "podman" || o.Config.Control.Type == "command") && !strings.Contains(path, "-check.")
+				// OpenCloud itself, or commands of the admin's, run in these units, so they have no sandbox.
+				wide := (o.Config.Control.Type == "podman" || o.Config.Control.Type == "command" || o.Config.Snapshot.Driver == snapshot.Command) && !strings.Contains(path, "-check.")
 				if !strings.HasSuffix(path, ".service") || wide {
 					continue
 				}
@@ -159,10 +163,17 @@ func TestUnits(t *testing.T) {
 		{"systemd", "-backup.service", []string{
 			"StateDirectory=ocbackup/cloud.example.com\n", "ReadWritePaths=/srv/backup\n", "After=network-online.target opencloud.service\n",
 			"CAP_SETUID", "KillMode=mixed", "RestrictNamespaces=yes", "ExecStopPost=", "Wants=ocbackup-cloud.example.com-recover.service\n", "TimeoutStopSec=720\n",
-		}, []string{"CAP_SYS_ADMIN", "MemoryMax"}},
+			"CAP_SYS_ADMIN", "@system-service @mount\n", "RuntimeDirectory=ocbackup\n", "RuntimeDirectoryPreserve=yes\n", "DeviceAllow=block-* rw\n",
+			"DeviceAllow=/dev/zfs rw\n", "DeviceAllow=/dev/mapper/control rw\n", "ReadWritePaths=-/run/lock ", "Wants=modprobe@dm_snapshot.service ",
+		}, []string{"MemoryMax", "PrivateDevices=yes"}},
+		{"systemd", "-recover.service", []string{"CAP_SYS_ADMIN", "@system-service @mount\n", "DeviceAllow=block-* rw\n"}, []string{"PrivateDevices=yes"}},
+		{"no snapshots", "-backup.service", []string{"PrivateDevices=yes\n"}, []string{"CAP_SYS_ADMIN", "@mount", "RuntimeDirectory", "DeviceAllow", "lvm", "modprobe"}},
+		{"no snapshots", "-recover.service", []string{"PrivateDevices=yes\n"}, []string{"CAP_SYS_ADMIN", "@mount", "DeviceAllow"}},
+		{"btrfs", "-backup.service", []string{"CAP_SYS_ADMIN", "DeviceAllow=block-* rw\n"}, []string{"/dev/zfs", "/dev/mapper", "lvm", "CAP_SYS_NICE", "modprobe"}},
+		{"snapshots by command", "-backup.service", []string{"KillMode=mixed", "commands of [snapshot]"}, []string{"ProtectSystem=strict", "CapabilityBoundingSet", "NoNewPrivileges"}},
 		{"systemd", "-recover.service", []string{"ConditionPathExists=/var/lib/ocbackup/cloud.example.com/journal.json\n", "WantedBy=multi-user.target"}, []string{"\nProtectSystem="}},
 		{"systemd", "-backup.timer", []string{"OnCalendar=*-*-* 02:15\n", "RandomizedDelaySec=15min\n", "Persistent=true\n"}, nil},
-		{"systemd", "-check.service", []string{" verify\n", "ProtectProc=invisible"}, []string{"CAP_SYS", "CAP_SETUID", "ExecStopPost"}},
+		{"systemd", "-check.service", []string{" verify\n", "ProtectProc=invisible", "PrivateDevices=yes\n"}, []string{"@mount", "DeviceAllow", "CAP_SYS", "CAP_SETUID", "ExecStopPost"}},
 		{"compose in a container's network", "-backup.service", []string{"CAP_SYS_ADMIN", "RestrictNamespaces=net", "After=network-online.target docker.service\n"}, []string{"CAP_SETUID"}},
 		{"docker, repository elsewhere", "-backup.service", []string{"LoadCredential=env:/etc/ocbackup/env\n"}, []string{"ReadWritePaths=/s"}},
 		{"command", "-backup.service", []string{"KillMode=process"}, []string{"ProtectSystem=strict", "CapabilityBoundingSet", "NoNewPrivileges"}},

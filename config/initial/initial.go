@@ -153,6 +153,7 @@ func (o Options) find(ctx context.Context, old *config.Config) (*discover.Found,
 func keep(c, old *config.Config) {
 	c.Name, c.StateDir = old.Name, old.StateDir
 	c.Repository, c.Backup, c.Extra, c.Log = old.Repository, old.Backup, old.Extra, old.Log
+	c.Snapshot = old.Snapshot
 	c.Control.StopTimeout, c.Control.StartTimeout = old.Control.StopTimeout, old.Control.StartTimeout
 	for _, s := range old.Control.AlsoStop {
 		if !slices.Contains(c.Control.AlsoStop, s) {

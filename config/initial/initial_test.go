@@ -14,6 +14,7 @@ import (
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/paths"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 // instance makes the directories of an instance and returns how it is named to Make.
@@ -182,10 +183,11 @@ func TestKeep(t *testing.T) {
 	old.Backup.Skip = []opencloud.Component{opencloud.Binary}
 	old.Control = control.Config{AlsoStop: []string{"web"}, StopTimeout: 7}
 	old.Ready.Off = true
+	old.Snapshot.Driver = snapshot.None
 	c := &config.Config{Name: "new"}
 	c.Control = control.Config{Type: "systemd", Unit: "u", AlsoStop: []string{"db"}}
 	keep(c, old)
-	if c.Name != "old" || len(c.Extra) != 1 || len(c.Backup.Skip) != 1 || c.Control.Unit != "u" || len(c.Control.AlsoStop) != 2 || !c.Ready.Off || c.Control.StopTimeout != 7 {
+	if c.Name != "old" || len(c.Extra) != 1 || len(c.Backup.Skip) != 1 || c.Control.Unit != "u" || len(c.Control.AlsoStop) != 2 || !c.Ready.Off || c.Control.StopTimeout != 7 || c.Snapshot.Driver != snapshot.None {
 		t.Errorf("%+v", c)
 	}
 }

@@ -62,7 +62,9 @@ type container struct {
 	ID    string `json:"Id"`
 	Name  string
 	Image string // the image's id
-	State struct {
+	// Created is when the container was made (RFC 3339), not when it was started.
+	Created string
+	State   struct {
 		Status    string
 		Pid       int
 		ExitCode  int
@@ -76,8 +78,15 @@ type container struct {
 		Env    []string
 		Labels map[string]string
 	}
-	HostConfig struct{ NetworkMode string }
+	HostConfig struct {
+		NetworkMode   string
+		RestartPolicy struct{ Name string }
+	}
+	Mounts []mount
 }
+
+// mount is what a container has of its host.
+type mount struct{ Source string }
 
 // noSuch is how the engines say that something does not exist.
 var noSuch = regexp.MustCompile(`(?i)no such (container|object|image)|image not known`)

@@ -55,7 +55,12 @@ var restartable = []string{".service", ".socket", ".timer", ".path"}
 // show asks for units, in the given order. A unit that does not exist is one
 // with the LoadState "not-found".
 func (s *systemd) show(ctx context.Context, names ...string) ([]unit, error) {
-	out, err := systemctl(ctx, append([]string{"show", "--no-pager", "--property=" + shown, "--"}, names...)...)
+	return s.ask(ctx, shown, names...)
+}
+
+// ask is show for other properties.
+func (s *systemd) ask(ctx context.Context, properties string, names ...string) ([]unit, error) {
+	out, err := systemctl(ctx, append([]string{"show", "--no-pager", "--property=" + properties, "--"}, names...)...)
 	if err != nil {
 		return nil, fmt.Errorf("ask systemd about %s: %w", strings.Join(names, ", "), err)
 	}

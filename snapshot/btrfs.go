@@ -1,0 +1,342 @@
+package snapshot
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// btrfs makes read-only snapshots of subvolumes. The kernel is asked itself: that tells
+// errors by number, and takes no program.
+//
+// All snapshots of a file system lie in one directory at its top level, so that they are not
+// seen where the server works, unless the top level is what is mounted there.
+type btrfs struct{}
+
+// btrfsDir is that directory. It goes with the last snapshot in it.
+const btrfsDir = ".ocbackup-snapshots"
+
+func (btrfs) find(_ context.Context, m mount, path string, _ Config) (v *Volume, rel, why string) {
+	if m.FS != "btrfs" {
+		return nil, "", ""
+	}
+	if m.readOnly() {
+		return nil, "", fmt.Sprintf("the btrfs on %s is mounted read-only", m.Source)
+	}
+	// A file may have other names, or be replaced by another one of its name: what is
+	// looked for is its directory. A file that is a mount point has none that can be seen.
+	dir, file := path, ""
+	if !isDir(path) && path != m.Point {
+		dir, file = filepath.Dir(path), filepath.Base(path)
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, "", fmt.Sprintf("open %s: %v", dir, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, "", err.Error()
+	}
+	id, err := fileSystemID(fd)
+	if err != nil {
+		return nil, "", err.Error()
+	}
+	rel, err = pathInSubvolume(fd, st.Ino)
+	if err != nil {
+		return nil, "", err.Error()
+	}
+	inMount, _ := below(m.Point, dir)
+	sub, ok := cutPath(filepath.Join(m.Root, inMount), rel)
+	if !ok {
+		return nil, "", "it can't be told where in its file system it lies: was it moved or removed?"
+	}
+	live, ok := cutPath(dir, rel)
+	if _, in := below(m.Point, live); !ok || !in {
+		live = m.Point
+	}
+	return &Volume{Driver: Btrfs, Source: m.Source, ID: id, Sub: sub, Live: live}, filepath.Join(rel, file), ""
+}
+
+// cutPath returns path without its last elements, rel; false: those are others.
+func cutPath(path, rel string) (string, bool) {
+	if rel == "" {
+		return path, true
+	}
+	rest, ok := strings.CutSuffix(path, "/"+rel)
+	if rest == "" {
+		rest = "/"
+	}
+	return rest, ok
+}
+
+// inside finds subvolumes in a root: in a snapshot they are empty directories.
+func (btrfs) inside(root Root) string {
+	if !isDir(root.Path) {
+		return ""
+	}
+	dir, err := os.Open(root.Path)
+	if err != nil {
+		return err.Error()
+	}
+	defer shut(dir)
+	all, err := subvolumesBelow(int(dir.Fd()))
+	if err != nil {
+		return fmt.Sprintf("look for subvolumes in %s: %v", root.Path, err)
+	}
+	for _, rel := range all {
+		if filepath.Base(filepath.Dir(rel)) != btrfsDir && root.takes(rel, true) {
+			return "another subvolume lies inside of it, which a snapshot would leave out: " + filepath.Join(root.Path, rel)
+		}
+	}
+	return ""
+}
+
+func (btrfs) check(_ context.Context, v *Volume) error {
+	top, err := v.openTop()
+	if err != nil {
+		return err
+	}
+	return top.Close()
+}
+
+func (btrfs) create(_ context.Context, v *Volume) error {
+	top, err := v.openTop()
+	if err != nil {
+		return err
+	}
+	defer shut(top)
+	source, err := openAt(top, strings.TrimPrefix(v.Sub, "/"))
+	if err != nil {
+		return err
+	}
+	defer shut(source)
+	// Another instance may remove the directory, which it found empty, at any moment.
+	for range 3 {
+		err = keepTimes(top, func() error { return unix.Mkdirat(int(top.Fd()), btrfsDir, 0o700) })
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return &os.PathError{Op: "mkdir", Path: btrfsDir, Err: err}
+		}
+		if err = createIn(top, source, v); !errors.Is(err, unix.ENOENT) {
+			break
+		}
+	}
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("there is one of that name already: %w", err)
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("%s is no subvolume any more: %w", v.Sub, err)
+	}
+	return err
+}
+
+func createIn(top, source *os.File, v *Volume) error {
+	dir, err := openAt(top, btrfsDir)
+	if err != nil {
+		return err
+	}
+	defer shut(dir)
+	isTop := v.Sub == "/"
+	if err := makeSnapshot(int(dir.Fd()), v.Name, int(source.Fd()), !isTop); err != nil || !isTop {
+		return err
+	}
+	// A snapshot of the top level has our own directory in it.
+	made, err := openAt(dir, v.Name)
+	if err != nil {
+		return err
+	}
+	defer shut(made)
+	if err := removeOwn(made); err != nil {
+		return err
+	}
+	return setReadOnly(int(made.Fd()))
+}
+
+// removeOwn removes our directory from a snapshot. What is left of the snapshots in it are
+// empty directories.
+func removeOwn(made *os.File) error {
+	own, err := openAt(made, btrfsDir)
+	if err != nil {
+		return err
+	}
+	defer shut(own)
+	names, err := own.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := unix.Unlinkat(int(own.Fd()), n, unix.AT_REMOVEDIR); err != nil {
+			return &os.PathError{Op: "rmdir", Path: filepath.Join(btrfsDir, n), Err: err}
+		}
+	}
+	return removeDir(made)
+}
+
+// removeDir removes our directory from the top of a subvolume.
+func removeDir(top *os.File) error {
+	return keepTimes(top, func() error { return unix.Unlinkat(int(top.Fd()), btrfsDir, unix.AT_REMOVEDIR) })
+}
+
+// keepTimes sets a directory's times back to what they were before f: the top level may be
+// the server's, and that a snapshot was made is no change of it.
+func keepTimes(dir *os.File, f func() error) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(int(dir.Fd()), ".", []unix.Timespec{st.Atim, st.Mtim}, 0)
+}
+
+func (btrfs) open(_ context.Context, v *Volume, dir string) (string, error) {
+	m, err := v.mounted()
+	if err != nil {
+		return "", err
+	}
+	f, err := mountDetached(m.Source, "subvol", "/"+btrfsDir+"/"+v.Name,
+		unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOATIME)
+	if err != nil {
+		return "", err
+	}
+	defer shut(f)
+	if err := unix.MoveMount(int(f.Fd()), "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return "", &os.PathError{Op: "mount at", Path: dir, Err: err}
+	}
+	return dir, nil
+}
+
+func (btrfs) close(ctx context.Context, _ *Volume, dir string) error { return unmount(ctx, dir) }
+
+func (btrfs) destroy(_ context.Context, v *Volume) error {
+	top, err := v.openTop()
+	if err != nil {
+		return err
+	}
+	defer shut(top)
+	dir, err := openAt(top, btrfsDir)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer shut(dir)
+	if err := destroySnapshot(int(dir.Fd()), v.Name); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	err = removeDir(top)
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+func (btrfs) lost(_ context.Context, v *Volume) string {
+	m, err := v.mounted()
+	if err != nil {
+		return err.Error()
+	}
+	if m.readOnly() {
+		return "" // nothing can have been removed
+	}
+	top, err := v.openTop()
+	if err != nil {
+		return err.Error()
+	}
+	defer shut(top)
+	var st unix.Stat_t
+	err = unix.Fstatat(int(top.Fd()), filepath.Join(btrfsDir, v.Name), &st, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return "somebody has removed it"
+	case err != nil:
+		return err.Error()
+	}
+	return ""
+}
+
+func (btrfs) list(_ context.Context, v *Volume) ([]Volume, error) {
+	top, err := v.openTop()
+	if err != nil {
+		return nil, err
+	}
+	defer shut(top)
+	dir, err := openAt(top, btrfsDir)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	defer shut(dir)
+	names, err := dir.Readdirnames(-1)
+	var found []Volume
+	for _, n := range names {
+		if _, _, ours := parseName(n); ours {
+			s := *v
+			s.Name = n
+			found = append(found, s)
+		}
+	}
+	return found, err
+}
+
+// mounted returns a mount of the volume's file system: the device may have got another
+// name since the record was written.
+func (v *Volume) mounted() (mount, error) {
+	all, err := mounts()
+	if err != nil {
+		return mount{}, err
+	}
+	for _, m := range all {
+		if m.FS != "btrfs" {
+			continue
+		}
+		fd, err := unix.Open(m.Point, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		id, err := fileSystemID(fd)
+		_ = unix.Close(fd)
+		if err == nil && id == v.ID {
+			return m, nil
+		}
+	}
+	return mount{}, fmt.Errorf("the btrfs that was mounted at %s (UUID %s) is not mounted", v.Live, v.ID)
+}
+
+// openTop opens the top level of the volume's file system, wherever that is mounted.
+func (v *Volume) openTop() (*os.File, error) {
+	m, err := v.mounted()
+	if err != nil {
+		return nil, err
+	}
+	if m.readOnly() { // to mount it otherwise could make the file system writable again
+		return nil, fmt.Errorf("the btrfs on %s is mounted read-only", m.Source)
+	}
+	return mountDetached(m.Source, "subvolid", "5", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOATIME)
+}
+
+// openAt opens a directory below another one.
+func openAt(dir *os.File, path string) (*os.File, error) {
+	if path == "" {
+		path = "."
+	}
+	fd, err := unix.Openat(int(dir.Fd()), path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// uuidText writes the 16 bytes of a UUID as tools do.
+func uuidText(b []byte) string {
+	h := hex.EncodeToString(b)
+	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
+}

@@ -1,0 +1,119 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ocbackup/ocbackup/fail"
+)
+
+// copies is a driver for tmpfs whose snapshots are copies in dir, and one that fails where a
+// file system hardly can be made to.
+type copies struct {
+	dir    string
+	busy   error                  // destroy can't
+	change func(top string) error // done to what open shows
+}
+
+func (d *copies) find(_ context.Context, m mount, path string, _ Config) (*Volume, string, string) {
+	if m.FS != "tmpfs" {
+		return nil, "", ""
+	}
+	rel, _ := below(m.Point, path)
+	return &Volume{Driver: "copies", Source: m.Source, Live: m.Point}, rel, ""
+}
+
+func (d *copies) check(context.Context, *Volume) error { return nil }
+
+func (d *copies) create(_ context.Context, v *Volume) error {
+	return os.CopyFS(filepath.Join(d.dir, v.Name), os.DirFS(v.Live))
+}
+
+func (d *copies) open(_ context.Context, v *Volume, _ string) (string, error) {
+	top := filepath.Join(d.dir, v.Name)
+	return top, d.change(top)
+}
+
+func (d *copies) close(context.Context, *Volume, string) error { return nil }
+
+func (d *copies) destroy(_ context.Context, v *Volume) error {
+	if d.busy != nil {
+		return d.busy
+	}
+	return os.RemoveAll(filepath.Join(d.dir, v.Name))
+}
+
+func (d *copies) lost(context.Context, *Volume) string            { return "" }
+func (d *copies) list(context.Context, *Volume) ([]Volume, error) { return nil, nil }
+
+// withCopies puts the driver into the table, and makes a tmpfs for it.
+func withCopies(t *testing.T) (d *copies, root string) {
+	t.Helper()
+	need(t)
+	d = &copies{dir: t.TempDir(), change: func(string) error { return nil }}
+	before := drivers
+	drivers = append(drivers[:len(drivers):len(drivers)], struct {
+		name Driver
+		driver
+	}{"copies", d})
+	t.Cleanup(func() { drivers = before })
+	dir := t.TempDir()
+	sh(t, "mount -t tmpfs none "+dir)
+	t.Cleanup(func() { must(t, unmount(context.Background(), dir)) })
+	put(t, dir+"/srv/users/f", "1")
+	return d, dir + "/srv/users"
+}
+
+// A snapshot that the rehearsal could not remove is not made again over it, and not forgotten.
+func TestRehearsalThatCantBeUndone(t *testing.T) {
+	d, root := withCopies(t)
+	d.busy = errors.New("still in use")
+	d.change = func(string) error { return errors.New("can't be shown") }
+	r := request(t, "users", root)
+	p := find(t, r)
+	must(t, p.Rehearse(t.Context()))
+	if how, why := p.How("users"); how != None || !strings.Contains(why, "still in use") || !strings.Contains(why, "can't be shown") {
+		t.Errorf("%s, %s", how, why)
+	}
+	must(t, p.Freeze(t.Context()), p.Open(t.Context()))
+	if err := p.Release(t.Context()); err == nil || fail.CodeOf(err) != fail.Failed || !strings.Contains(err.Error(), root[:len(root)-len("/srv/users")]) {
+		t.Errorf("release: %v", err)
+	}
+	o := SweepOptions{Instance: r.Instance, StateDir: r.StateDir, RunDir: r.RunDir}
+	if removed, err := Sweep(t.Context(), o); err == nil || len(removed) > 0 {
+		t.Errorf("swept %q, %v", removed, err)
+	}
+	d.busy = nil
+	if removed, err := Sweep(t.Context(), o); err != nil || len(removed) != 1 {
+		t.Errorf("swept %q, %v", removed, err)
+	}
+	nothingLeft(t, r)
+	if left := list(t, d.dir); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// A snapshot that shows another thing than the root is found out: in the rehearsal by the
+// inode, and where somebody put a symbolic link on the way.
+func TestSomethingElse(t *testing.T) {
+	d, root := withCopies(t)
+	p := find(t, request(t, "users", root))
+	must(t, p.Rehearse(t.Context())) // a copy has other inodes
+	if how, why := p.How("users"); how != None || !strings.Contains(why, "something else") {
+		t.Errorf("%s, %s", how, why)
+	}
+
+	d.change = func(top string) error {
+		return errors.Join(os.Rename(top+"/srv", top+"/away"), os.Symlink("away", top+"/srv"))
+	}
+	p = find(t, request(t, "users", root))
+	must(t, p.Freeze(t.Context()))
+	if err := p.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("open: %v", err)
+	}
+	must(t, p.Release(t.Context()))
+}
