@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/fault"
-	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
@@ -28,9 +28,7 @@ func (r *run) findFreezing(ctx context.Context) error {
 	req := snapshot.Request{Config: r.Config.Snapshot, Instance: r.Config.Name, Set: r.set, StateDir: r.Config.StateDir}
 	for _, x := range r.roots {
 		if x.onDisk() {
-			req.Roots = append(req.Roots, snapshot.Root{
-				Name: x.Name, Path: x.real, Filter: x.Filter(), Users: x.Has(opencloud.Metadata) || x.Has(opencloud.Blobs),
-			})
+			req.Roots = append(req.Roots, config.SnapshotRoot(x.Root, x.real))
 		}
 	}
 	var err error

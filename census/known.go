@@ -24,7 +24,7 @@ type Known struct {
 // inode is what is remembered of one.
 type inode struct {
 	ino, dev uint64 // dev is 0 for that of the root
-	ctime    int64 // ns since 1970
+	ctime    int64  // ns since 1970
 	hash     digest
 	xattrs   uint32
 }

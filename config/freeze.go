@@ -26,11 +26,14 @@ func (c *Config) SnapshotRequest() snapshot.Request {
 		if err != nil || x.Has(opencloud.Binary) {
 			continue
 		}
-		r.Roots = append(r.Roots, snapshot.Root{
-			Name: x.Name, Path: real, Filter: x.Filter(), Users: x.Has(opencloud.Metadata) || x.Has(opencloud.Blobs),
-		})
+		r.Roots = append(r.Roots, SnapshotRoot(x, real))
 	}
 	return r
+}
+
+// SnapshotRoot is a root, at its path without symbolic links, as it is to be frozen.
+func SnapshotRoot(x opencloud.Root, real string) snapshot.Root {
+	return snapshot.Root{Name: x.Name, Path: real, Filter: x.Filter(), Users: x.Has(opencloud.Metadata) || x.Has(opencloud.Blobs)}
 }
 
 // Freezing is what several roots have in common when it comes to freezing them.
