@@ -44,12 +44,15 @@ func (r *run) prepareBeside(ctx context.Context, step progress.Step) error {
 	if err := r.chooseRoots(); err != nil {
 		return err
 	}
+	if err := r.openLocal(ctx); err != nil {
+		return err
+	}
 	var places []place
 	r.items = slices.DeleteFunc(r.items, (*item).absent)
 	for _, it := range r.items {
 		it.target = filepath.Join(dir, it.Real)
 		places = append(places, place{it, dir})
-		r.res.Roots = append(r.res.Roots, Restored{Name: it.Name, Path: it.target, Files: it.Files, Bytes: it.Bytes})
+		r.res.Roots = append(r.res.Roots, Restored{Name: it.Name, Path: it.target, From: it.from(), Files: it.Files, Bytes: it.Bytes})
 	}
 	if r.wantsBucket() {
 		// How the pool is opened is in the configuration.
@@ -88,6 +91,12 @@ func (r *run) beside(ctx context.Context, step progress.Step) (summary string, e
 		return boolInt(b.partial()) - boolInt(a.partial())
 	})
 	for _, it := range items {
+		if it.view != "" {
+			if _, err := r.copyLocal(ctx, step, it, it.target); err != nil {
+				return "", atTarget(err, fmt.Sprintf("restore %s to %s", it.Name, it.target))
+			}
+			continue
+		}
 		step.Update("restoring " + it.Name)
 		spec := repo.RestoreSpec{Snapshot: it.Snapshot, Target: filepath.Dir(it.target), OnProgress: func(p repo.Progress) {
 			step.Update(fmt.Sprintf("restoring %s, %s of %s", it.Name, humanize.IBytes(p.BytesDone), humanize.IBytes(p.BytesTotal)))
@@ -99,6 +108,7 @@ func (r *run) beside(ctx context.Context, step progress.Step) (summary string, e
 			return "", r.Repo.Failure(err, fmt.Sprintf("restore %s to %s", it.Name, it.target))
 		}
 	}
+	r.closeLocal(ctx)
 	if err := fault.Point("restore.staged"); err != nil {
 		return "", err
 	}

@@ -55,13 +55,15 @@ func (r *run) compare(ctx context.Context, it *item, path string, spared []strin
 	if it.absent() {
 		return census.Sum{}, nil
 	}
-	const hint = "nothing of it is used; check the repository with \"ocbackup verify\", and the file system"
 	if !it.Dir {
 		st, err := os.Stat(path)
 		if err == nil && uint64(st.Size()) != it.Bytes {
 			err = fmt.Errorf("%d bytes expected, %d found", it.Bytes, st.Size())
 		}
-		return census.Sum{Files: 1}, fail.Wrap(fail.Failed, err, "root "+it.Name+" was not restored as it was backed up", hint)
+		if err != nil {
+			err = it.unlike(err.Error())
+		}
+		return census.Sum{Files: 1}, err
 	}
 	belongs := it.Filter()
 	counted, err := census.Count(ctx, path, func(rel string, isDir bool) bool {
@@ -75,9 +77,19 @@ func (r *run) compare(ctx context.Context, it *item, path string, spared []strin
 		return sum, nil
 	}
 	if diff := r.differences(it, sum); len(diff) > 0 {
-		return sum, fail.New(fail.Failed, fmt.Sprintf("root %s was not restored as it was backed up: %s", it.Name, strings.Join(diff, "; ")), hint)
+		return sum, it.unlike(strings.Join(diff, "; "))
 	}
 	return sum, nil
+}
+
+// unlike is the error of a root that is not what was backed up.
+func (it *item) unlike(why string) error {
+	if it.driver != "" {
+		return fail.New(fail.Inconsistent, fmt.Sprintf("the %s of root %s is not what was backed up: %s", origin(it.from()), it.Name, why),
+			"nothing of it is used; run this command again with --from-repository")
+	}
+	return fail.New(fail.Failed, fmt.Sprintf("root %s was not restored as it was backed up: %s", it.Name, why),
+		"nothing of it is used; check the repository with \"ocbackup verify\", and the file system")
 }
 
 // differences holds a census against that of the set. Of a root that is picked by

@@ -43,11 +43,10 @@ func (r *run) checkKey(ctx context.Context) error {
 		}
 		return nil
 	}
-	var b bytes.Buffer
+	var b []byte
 	err := fs.ErrNotExist
 	if !conf.absent() {
-		path := "/" + conf.Entry + "/" + keyFile
-		err = r.Repo.Dump(ctx, conf.Snapshot, path, &b)
+		b, err = r.content(ctx, conf, keyFile)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fail.New(fail.Usage, fmt.Sprintf("set %s holds no %s (root %s): the server must not be started without it", r.set.ID, keyFile, conf.Name),
@@ -57,7 +56,7 @@ func (r *run) checkKey(ctx context.Context) error {
 		return r.Repo.Failure(err, "read "+keyFile+" of the set")
 	}
 	var keys map[string]any
-	if err := yaml.Unmarshal(b.Bytes(), &keys); err != nil || len(keys) == 0 {
+	if err := yaml.Unmarshal(b, &keys); err != nil || len(keys) == 0 {
 		return fail.New(fail.Inconsistent, fmt.Sprintf("the %s of set %s is no valid YAML", keyFile, r.set.ID), "restore another set: see \"ocbackup list\"")
 	}
 	return nil
@@ -103,7 +102,7 @@ func (r *run) checkFileSystems(_ context.Context, places []place, inPlace bool) 
 			systems[d] = s
 			order = append(order, d)
 		}
-		s.bytes += p.it.Bytes
+		s.bytes += p.it.needs(dir)
 		s.xattrs = s.xattrs || p.it.Census == nil && p.it.Dir || p.it.Census != nil && p.it.Census.Xattrs > 0
 	}
 	for _, d := range order {
@@ -184,15 +183,11 @@ func (r *run) checkUsers(ctx context.Context) error {
 			if !strings.HasSuffix(path, ".service") {
 				continue
 			}
-			var b bytes.Buffer
-			in := "/" + path
-			if !it.rootless() {
-				in = "/" + it.Entry + in
-			}
-			if err := r.Repo.Dump(ctx, it.Snapshot, in, &b); err != nil {
+			b, err := r.content(ctx, it, path)
+			if err != nil {
 				return r.Repo.Failure(err, "read "+path+" of the set")
 			}
-			name := unitUser(b.String())
+			name := unitUser(string(b))
 			if name == "" {
 				continue
 			}

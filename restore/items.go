@@ -11,6 +11,7 @@ import (
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/paths"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 // item is a root of the set on its way back.
@@ -21,6 +22,10 @@ type item struct {
 	// configured path was one; empty: none.
 	link  string
 	group *group
+	// driver is set for what is copied from a snapshot that is kept on this host, and view
+	// is where that can be read.
+	driver snapshot.Driver
+	view   string
 }
 
 // partial tells whether the root is only some of what is in its directory.

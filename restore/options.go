@@ -39,6 +39,10 @@ type Options struct {
 	// can't be undone.
 	InPlace bool
 
+	// FromRepository takes all from the repository, also what is kept on this host in
+	// snapshots of its file systems.
+	FromRepository bool
+
 	// Yes agrees to replacing what is there. Without it, Confirm is asked.
 	Yes bool
 	// Confirm asks a person to type a word; it gives false when nobody can be asked.
@@ -137,8 +141,11 @@ const (
 
 // Restored is a root that was restored.
 type Restored struct {
-	Name  string `json:"name"`
-	Path  string `json:"path"` // where it is now
+	Name string `json:"name"`
+	Path string `json:"path"` // where it is now
+	// From is FromRepository, or the driver of the snapshot on this host that it is
+	// copied from.
+	From  string `json:"from"`
 	Files uint64 `json:"files"`
 	Bytes uint64 `json:"bytes"`
 }

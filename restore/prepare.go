@@ -54,6 +54,9 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 	if err := r.findTargets(); err != nil {
 		return "", err
 	}
+	if err := r.openLocal(ctx); err != nil {
+		return "", err
+	}
 	if err := r.findBucket(ctx, step); err != nil {
 		return "", err
 	}
@@ -103,7 +106,8 @@ func (r *run) found() string {
 	}
 	s := fmt.Sprintf("set %s of %s, OpenCloud %s", r.set.ID, r.set.Manifest.Instance, r.set.Manifest.OpenCloud)
 	if len(r.items) > 0 {
-		s += fmt.Sprintf(", %s, %s", english.Plural(len(r.items), "root", ""), humanize.IBytes(bytes))
+		s += fmt.Sprintf(", %s, %s", english.Plural(len(r.items), "root", ""), humanize.IBytes(bytes)) +
+			" " + r.origins()
 	}
 	if b := r.res.Bucket; b != nil {
 		s += fmt.Sprintf(", %s of the bucket, %s", english.Plural(int(b.Objects), "object", ""), humanize.IBytes(b.Bytes))
@@ -242,10 +246,15 @@ func (r *run) findTargets() error {
 		return fail.Wrap(fail.Failed, err, "find the places to restore to", "")
 	}
 	r.groups = arrange(r.items, r.mounts)
-	stamp := r.started.UTC().Format("20060102T150405Z")
-	for _, g := range r.groups {
-		g.stage = filepath.Join(g.anchor, stagePrefix+r.set.ID, g.outer.Name)
-		g.aside = filepath.Join(g.anchor, asidePrefix+r.set.ID+"-"+stamp, g.outer.Name)
+	taken := func(g *group) bool { return paths.Exists(filepath.Dir(g.aside)) }
+	for at := r.started.UTC(); ; at = at.Add(time.Second) {
+		for _, g := range r.groups {
+			g.stage = filepath.Join(g.anchor, stagePrefix+r.set.ID, g.outer.Name)
+			g.aside = filepath.Join(g.anchor, asidePrefix+r.set.ID+"-"+at.Format("20060102T150405Z"), g.outer.Name)
+		}
+		if !slices.ContainsFunc(r.groups, taken) {
+			break // there was no restore in the same second
+		}
 	}
 	r.keep, err = r.findKeep()
 	return err
@@ -318,7 +327,7 @@ func oneLine(err error) string {
 // describe lists what is restored and what gives way to it.
 func (r *run) describe(ctx context.Context) error {
 	for _, it := range r.items {
-		r.res.Roots = append(r.res.Roots, Restored{Name: it.Name, Path: it.target, Files: it.Files, Bytes: it.Bytes})
+		r.res.Roots = append(r.res.Roots, Restored{Name: it.Name, Path: it.target, From: it.from(), Files: it.Files, Bytes: it.Bytes})
 		n := r.inTheWay(it)
 		if n == 0 {
 			continue

@@ -29,6 +29,7 @@ import (
 	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/recovery"
+	"github.com/ocbackup/ocbackup/snapshot"
 )
 
 // step is one step of a restore: it returns its one-line summary.
@@ -133,8 +134,9 @@ type run struct {
 	mounts   mounts
 	items    []*item
 	groups   []*group
-	keep     []string // paths in the midst of the targets that stay
-	other    bool     // the installed server has another version than the set
+	keep     []string       // paths in the midst of the targets that stay
+	other    bool           // the installed server has another version than the set
+	local    *snapshot.View // what is kept of the set on this host; nil: nothing, or it is not used
 
 	// bucket
 	bucket   *bucketPart // nil: there is none, or it is not wanted
@@ -306,5 +308,6 @@ func (r *run) close() {
 			r.note("A temporary directory could not be removed: " + err.Error())
 		}
 	}
+	r.closeLocal(context.Background())
 	r.lock.Release()
 }

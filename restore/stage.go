@@ -45,6 +45,7 @@ func (r *run) stage(ctx context.Context, step progress.Step) (string, error) {
 			bytes += sum.BytesRestored
 		}
 	}
+	r.closeLocal(ctx)
 	if err := r.loadImage(ctx, step); err != nil {
 		return "", err
 	}
@@ -151,9 +152,13 @@ func (r *run) mkdirs(dir string) error {
 }
 
 // stageItem restores one root to its place in the staged tree of its group. Those
-// that are nested in it are there already: restic sets the times of a directory last.
+// that are nested in it are there already: the times of a directory are set last.
 func (r *run) stageItem(ctx context.Context, step progress.Step, it *item) (repo.RestoreSummary, error) {
 	dest := it.group.staged(it.target)
+	if it.view != "" {
+		s, err := r.copyLocal(ctx, step, it, dest)
+		return repo.RestoreSummary{FilesRestored: s.Files + s.Dirs, BytesRestored: s.Bytes}, err
+	}
 	spec := repo.RestoreSpec{Snapshot: it.Snapshot, OnProgress: func(p repo.Progress) {
 		step.Update(fmt.Sprintf("staging %s, %s of %s", it.Name, humanize.IBytes(p.BytesDone), humanize.IBytes(p.BytesTotal)))
 	}}
