@@ -167,7 +167,7 @@ func TestVolumes(t *testing.T) {
 
 // What changes after the freeze is not in the view.
 func TestViewStaysAsItWas(t *testing.T) {
-	need(t, "btrfs")
+	need(t, "setfattr")
 	top, _ := loopFS(t, "btrfs", 128*megabytes)
 	root := top + "/users"
 	for _, f := range []string{"changed", "removed", "renamed", "sub/deep"} {

@@ -109,12 +109,13 @@ func create(ctx context.Context, all []Volume) error {
 func (p *Plan) Open(ctx context.Context) error { return p.rec.view(p.req.RunDir).open(ctx) }
 
 // View returns where a frozen root can be read after Open, "" if it is not frozen. The last
-// element of the path is that of the root's own, the rest is the same for the whole set.
+// element of the path is that of the root's own path.
 func (p *Plan) View(root string) string { return p.rec.view(p.req.RunDir).Path(root) }
 
 // Release unmounts and removes the snapshots, and then the record. It can be called at any
-// time and again, and not only once; it works with a context that has ended, too. Where
-// it fails, the record stays for the next Release or Sweep.
+// time, and again: where there is nothing to remove, or Keep has been called, it does
+// nothing. It works with a context that has ended, too. Where it fails, the record stays for
+// the next Release or Sweep.
 func (p *Plan) Release(ctx context.Context) error {
 	ctx, cancel := afterAll(ctx)
 	defer cancel()
@@ -138,8 +139,9 @@ func (p *Plan) Keep(ctx context.Context, until time.Time) error {
 	if err := p.rec.view(p.req.RunDir).Close(ctx); err != nil {
 		return err
 	}
-	p.rec.Until = until.UTC()
-	if err := p.write(ctx); err != nil {
+	rec := p.rec
+	rec.Until = until.UTC()
+	if err := p.writeAs(ctx, rec); err != nil {
 		return err
 	}
 	p.recorded = false

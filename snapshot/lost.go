@@ -34,7 +34,7 @@ func (p *Plan) Watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if err := p.Lost(ctx); err != nil {
+			if err := p.Lost(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}

@@ -139,11 +139,15 @@ func (p *Plan) write(ctx context.Context) error {
 	if p.rec.Created.IsZero() {
 		p.rec.Created = time.Now().UTC().Truncate(time.Second)
 	}
-	data, err := json.MarshalIndent(p.rec, "", "  ")
+	return p.writeAs(ctx, p.rec)
+}
+
+func (p *Plan) writeAs(ctx context.Context, rec Record) error {
+	data, err := json.MarshalIndent(rec, "", "  ")
 	if err != nil {
 		return err
 	}
 	p.recorded = true
-	err = await(ctx, func() error { return writeRecord(p.req.StateDir, p.req.Set, data) })
+	err = await(ctx, func() error { return writeRecord(p.req.StateDir, rec.Set, data) })
 	return fail.Wrap(fail.Failed, err, "write the record of the snapshots", "Is there space in "+p.req.StateDir+"?")
 }

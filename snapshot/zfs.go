@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ocbackup/ocbackup/proc"
 )
@@ -16,6 +17,10 @@ import (
 // in the directory .zfs of the dataset; where it does not, as on FUSE and in some containers,
 // through a clone.
 type zfs struct{}
+
+// zfsBusyFor is how long a dataset may stay busy before that is an error: ZFS on FUSE learns
+// of the end of a mount only some time after it.
+const zfsBusyFor = 5 * time.Second
 
 // datasetNameMax is ZFS_MAX_DATASET_NAME_LEN of OpenZFS without the final zero.
 const datasetNameMax = 255
@@ -89,7 +94,13 @@ func (zfs) close(ctx context.Context, v *Volume, dir string) error {
 	return v.destroyDataset(ctx, v.clone())
 }
 
-func (zfs) destroy(ctx context.Context, v *Volume) error { return v.destroyDataset(ctx, v.snapshot()) }
+func (zfs) destroy(ctx context.Context, v *Volume) error {
+	// A run that died may have left the clone; where the record is lost, nobody has closed it.
+	if err := v.destroyDataset(ctx, v.clone()); err != nil {
+		return err
+	}
+	return v.destroyDataset(ctx, v.snapshot())
+}
 
 func (zfs) lost(ctx context.Context, v *Volume) (why string) {
 	if there, err := v.beside(ctx); err == nil && !slices.Contains(there, v.snapshot()) {
@@ -120,7 +131,7 @@ func (v *Volume) beside(ctx context.Context) ([]string, error) {
 	if err != nil && strings.Contains(err.Error(), "dataset does not exist") {
 		return nil, nil
 	}
-	return strings.Fields(out), err
+	return strings.Split(out, "\n"), err
 }
 
 // destroyDataset destroys a snapshot of v or its clone. That there is none is no error.
@@ -132,8 +143,12 @@ func (v *Volume) destroyDataset(ctx context.Context, name string) error {
 	if err != nil || !slices.Contains(there, name) {
 		return err
 	}
-	_, err = runZFS(ctx, "destroy", name)
-	return err
+	for until := time.Now().Add(zfsBusyFor); ; time.Sleep(50 * time.Millisecond) {
+		_, err = runZFS(ctx, "destroy", name)
+		if err == nil || !strings.Contains(err.Error(), "dataset is busy") || ctx.Err() != nil || time.Now().After(until) {
+			return err
+		}
+	}
 }
 
 // runZFS runs zfs and returns its standard output.

@@ -121,7 +121,8 @@ func TestZFSLeftOvers(t *testing.T) {
 		put(t, pool+"/f", "before")
 		r := request(t, "users", pool)
 		frozen(t, r) // and then it dies
-		sh(t, "zfs snapshot tank@ocbackup-a-"+otherSet+"-0")
+		stray := "ocbackup-a-" + otherSet + "-0"
+		sh(t, "zfs snapshot tank@"+stray+"; zfs clone tank@"+stray+" tank/"+stray)
 		removed, err := Sweep(t.Context(), SweepOptions{Instance: r.Instance, StateDir: r.StateDir, RunDir: r.RunDir, Near: []string{pool}})
 		if err != nil || len(removed) != 2 {
 			t.Errorf("%v, %v", removed, err)
@@ -184,7 +185,9 @@ func TestZFSOthers(t *testing.T) {
 		if err := p.Release(t.Context()); err == nil || !strings.Contains(err.Error(), "tank/mine") {
 			t.Errorf("%v", err)
 		}
-		sh(t, "zfs destroy tank/mine")
+		env.Eventually(t, time.Minute, "the clone's end", func() bool { // busy while FUSE unmounts
+			return exec.Command("zfs", "destroy", "tank/mine").Run() == nil
+		})
 		must(t, p.Release(t.Context()))
 		if got := datasets(t); !slices.Equal(got, []string{"tank"}) {
 			t.Errorf("left: %v", got)
