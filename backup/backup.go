@@ -149,7 +149,7 @@ type run struct {
 
 	// hot
 	version string
-	counted uint64 // bytes in all roots that are read on the stopped tree
+	counted uint64 // bytes in what is being stored, as far as that is known
 	image   *control.Image
 	seeds   []string          // snapshots that were stored before the stop
 	seeded  map[string]uint64 // what the seed of a root added to the repository

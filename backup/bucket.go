@@ -130,7 +130,11 @@ func (r *run) copyDelta(ctx context.Context, step progress.Step) error {
 		return nil
 	}
 	began := time.Now()
-	copied, err := r.copyUntil(ctx, step)
+	var copied *s3mirror.Copied
+	err := unlessHung(ctx, tidyUp, func() (err error) {
+		copied, err = m.copier.Copy(ctx, s3mirror.CopyOptions{AcceptEmpty: r.AcceptEmptyBucket, OnProgress: bucketProgress(step)})
+		return err
+	})
 	m.done = time.Now()
 	r.down.Bucket = m.done.Sub(began).Seconds()
 	if err != nil {
@@ -153,32 +157,6 @@ func (r *run) copyDelta(ctx context.Context, step progress.Step) error {
 
 // tidyUp is how long a copy that was called off may take to put away what is half done.
 const tidyUp = 3 * time.Second
-
-// copyUntil copies until the context ends. A write that hangs then, on a network file
-// system that is away, say, knows no context: OpenCloud does not wait for it.
-func (r *run) copyUntil(ctx context.Context, step progress.Step) (*s3mirror.Copied, error) {
-	type result struct {
-		copied *s3mirror.Copied
-		err    error
-	}
-	done := make(chan result, 1)
-	go func() {
-		c, err := r.mirror.copier.Copy(ctx, s3mirror.CopyOptions{AcceptEmpty: r.AcceptEmptyBucket, OnProgress: bucketProgress(step)})
-		done <- result{c, err}
-	}()
-	var late <-chan time.Time
-	over := ctx.Done()
-	for {
-		select {
-		case res := <-done:
-			return res.copied, res.err
-		case <-over:
-			over, late = nil, time.After(tidyUp)
-		case <-late:
-			return nil, context.Cause(ctx)
-		}
-	}
-}
 
 // warnOfBucket tells of findings about objects, the first few by name.
 func (r *run) warnOfBucket() {

@@ -30,7 +30,9 @@ const watchEvery = 2 * time.Second
 // one way out: through bringing back what was running.
 func (r *run) cold(ctx context.Context, step progress.Step) (string, error) {
 	step.Update("writing out caches")
-	r.plan.Sync(ctx) // so that the snapshots have less to write
+	syncing, done := patient(ctx)
+	r.plan.Sync(syncing) // so that the snapshots have less to write
+	done()
 	if !r.running() {
 		if err := r.window(ctx, step); err != nil {
 			return "", err
@@ -144,6 +146,35 @@ func (r *run) stopAndTake(ctx context.Context, step progress.Step) error {
 	if err := fault.Point("cold.stopped"); err != nil {
 		return err
 	}
+	return unlessHung(ctx, giveUp, func() error { return r.take(ctx, step) })
+}
+
+// giveUp is how long what is done in the window may go on past its end. Children that do
+// not end when told are killed meanwhile.
+const giveUp = 20 * time.Second
+
+// unlessHung returns what do returns. When the context has ended, and do does not return
+// for so long after that, it hangs in the kernel, on a file system that is away, say:
+// OpenCloud does not wait for it.
+func unlessHung(ctx context.Context, patience time.Duration, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience):
+		return context.Cause(ctx)
+	}
+}
+
+// take freezes and stores the stopped instance, and proves that nobody started it in
+// between.
+func (r *run) take(ctx context.Context, step progress.Step) error {
 	after, err := r.proveStopped(ctx)
 	if err != nil {
 		return err
@@ -185,6 +216,7 @@ func (r *run) finalPass(ctx context.Context, step progress.Step) error {
 	began := time.Now()
 	defer func() { r.down.Store = time.Since(began).Seconds() }()
 	step.Update("storing")
+	roots := r.inWindow()
 	storing, callOff := context.WithCancelCause(ctx)
 	defer callOff(nil)
 	g, gctx := errgroup.WithContext(storing)
@@ -193,10 +225,10 @@ func (r *run) finalPass(ctx context.Context, step progress.Step) error {
 	var stored time.Time
 	g.Go(func() error {
 		defer func() { stored = time.Now() }()
-		return r.storeRoots(gctx, step, r.inWindow())
+		return r.storeRoots(gctx, step, roots)
 	})
 	g.Go(func() error { return r.copyDelta(gctx, step) })
-	g.Go(func() error { return r.recount(gctx) })
+	g.Go(func() error { return r.recount(gctx, roots) })
 	if !r.searchFreezes() {
 		r.judgeIndex(gctx)
 	}
@@ -283,8 +315,8 @@ func (r *run) watch(ctx context.Context, callOff context.CancelCauseFunc) {
 
 // recount brings the census of the hot pass up to the frozen moment. That of roots
 // that were seeded is done before they are stored.
-func (r *run) recount(ctx context.Context) error {
-	for _, x := range r.inWindow() {
+func (r *run) recount(ctx context.Context, roots []*root) error {
+	for _, x := range roots {
 		if !x.onDisk() || x.seed != nil {
 			continue
 		}
@@ -298,14 +330,13 @@ func (r *run) recount(ctx context.Context) error {
 // recountRoot takes the census of a root on the stopped tree: only what has changed
 // since the hot pass is read again. It tells whether nothing has.
 func (r *run) recountRoot(ctx context.Context, x *root) (same bool, err error) {
-	res, err := x.known.Recount(ctx, x.real, x.Filter(), 0)
+	res, err := x.counted.Recount(ctx, x.real, x.Filter(), 0)
 	if err != nil {
 		return false, fail.Wrap(fail.Incomplete, err, "count "+x.Name, "")
 	}
 	if x.dir {
 		x.sum = &res.Sum
 	}
-	x.known = nil
 	return res.Changes.Inodes == 0, nil
 }
 

@@ -34,6 +34,7 @@ func (r *run) commit(ctx context.Context, step progress.Step) (string, error) {
 		return "", r.Repo.Failure(err, "commit set "+r.set)
 	}
 	r.committed = true
+	r.remember()
 	res := r.result()
 	summary := "set " + r.set + ", " + sizes(res.Files, res.Bytes, res.Added)
 	if b := res.Bucket; b != nil {

@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,8 +21,14 @@ import (
 	"github.com/ocbackup/ocbackup/snapshot"
 )
 
-// thawTimeout is how long removing the run's snapshots may take.
-const thawTimeout = 2 * time.Minute
+// patience is how long anything with snapshots may take that does not read them: storage
+// may hang, and a run that hangs with it would hold the lock for ever.
+const patience = 2 * time.Minute
+
+// patient is a context for that.
+func patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, patience, fmt.Errorf("the storage did not answer within %s", patience))
+}
 
 // findFreezing finds out which roots can be read from snapshots of their file systems.
 func (r *run) findFreezing(ctx context.Context) error {
@@ -31,6 +38,8 @@ func (r *run) findFreezing(ctx context.Context) error {
 			req.Roots = append(req.Roots, config.SnapshotRoot(x.Root, x.real))
 		}
 	}
+	ctx, cancel := patient(ctx)
+	defer cancel()
 	var err error
 	if r.plan, err = snapshot.Find(ctx, req); err != nil {
 		return err
@@ -72,7 +81,9 @@ func (r *run) tryFreezing(ctx context.Context, step progress.Step) error {
 			sweep.Near = append(sweep.Near, x.real)
 		}
 	}
-	removed, err := snapshot.Sweep(ctx, sweep)
+	sweeping, cancel := patient(ctx)
+	removed, err := snapshot.Sweep(sweeping, sweep)
+	cancel()
 	for _, s := range removed {
 		r.Report.Note("Removed, left over: " + s)
 	}
@@ -128,11 +139,15 @@ func (r *run) storeFrozen(ctx context.Context, step progress.Step) (string, erro
 		return "", nil
 	}
 	step.Update("opening the snapshots")
-	if err := r.plan.Open(ctx); err != nil {
+	opening, cancel := patient(ctx)
+	defer cancel()
+	if err := r.plan.Open(opening); err != nil {
 		return "", fail.Wrap(fail.CodeOf(err), err, "read the snapshots", "")
 	}
+	r.counted = 0
 	for _, x := range frozen {
 		x.view = r.plan.View(x.Name)
+		r.counted += r.lastBytes(x)
 	}
 	if err := fault.Point("store.opened"); err != nil {
 		return "", err
@@ -168,15 +183,29 @@ func (r *run) readFrozen(ctx context.Context, step progress.Step, frozen []*root
 	callOff(nil)
 	gone := <-lost
 	if gone == nil && context.Cause(ctx) == nil {
-		gone = r.plan.Lost(ctx) // also if all went well: what is deleted can be read for a while, and be anything
+		looking, cancel := patient(ctx)
+		gone = r.plan.Lost(looking) // also if all went well: what is deleted can be read for a while, and be anything
+		cancel()
 	}
 	if gone != nil {
-		return fail.Wrap(fail.Incomplete, gone, "a snapshot went away while it was read", "")
+		return fail.Wrap(fail.Incomplete, gone, "read what was frozen", "")
 	}
 	if err != nil {
 		return err
 	}
 	return r.compareCounts()
+}
+
+// lastBytes is how much the last set holds of a root, 0 when that is not known.
+func (r *run) lastBytes(x *root) uint64 {
+	if r.last != nil {
+		for _, old := range r.last.Roots {
+			if old.Name == x.Name {
+				return old.Bytes
+			}
+		}
+	}
+	return 0
 }
 
 // countFrozen takes the census of the frozen roots.
@@ -214,7 +243,7 @@ func (r *run) thaw(ctx context.Context, keep time.Duration) string {
 		return ""
 	}
 	r.thawed = true
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), thawTimeout)
+	ctx, cancel := patient(context.WithoutCancel(ctx))
 	defer cancel()
 	did, err := "", error(nil)
 	if until := r.frozen.Add(keep); keep > 0 {
@@ -224,7 +253,7 @@ func (r *run) thaw(ctx context.Context, keep time.Duration) string {
 	}
 	switch {
 	case err != nil:
-		r.warn("snapshots could not be removed; the next run tries it again: " + err.Error())
+		r.warn("snapshots could not be removed, or kept; the next run tries it again: " + err.Error())
 		return ""
 	case r.plan.Empty():
 		return ""

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
 
 	"github.com/ocbackup/ocbackup/census"
 	"github.com/ocbackup/ocbackup/fault"
@@ -75,6 +76,7 @@ func (r *run) count(ctx context.Context, step progress.Step) (files uint64, err 
 			continue
 		}
 		step.Update("looking at " + x.Name)
+		flush(x.real)
 		res, err := r.countRoot(ctx, x)
 		var bad *repo.IncompleteError
 		switch {
@@ -84,7 +86,7 @@ func (r *run) count(ctx context.Context, step progress.Step) (files uint64, err 
 		case err != nil:
 			return 0, err
 		}
-		x.known, x.changes, x.files = res.Known, res.Changes, res.Sum.Files
+		x.changes, x.files = res.Changes, res.Sum.Files
 		files += res.Sum.Files
 		r.counted += res.Sum.Bytes
 	}
@@ -94,11 +96,19 @@ func (r *run) count(ctx context.Context, step progress.Step) (files uint64, err 
 	return files, nil
 }
 
+// flush has the file system of a root written out. A change by mmap(2) to a page that is
+// waiting to be written leaves the ctime as it is; after this it can't be seen as none.
+func flush(path string) {
+	if f, err := os.Open(path); err == nil {
+		_ = unix.Syncfs(int(f.Fd()))
+		_ = f.Close()
+	}
+}
+
 // countRoot takes the census of a root, live or frozen. What can't be read is named
 // in a *repo.IncompleteError.
 func (r *run) countRoot(ctx context.Context, x *root) (census.Result, error) {
-	cache := filepath.Join(r.cacheDir(), "census-"+x.Name)
-	last, err := census.Load(cache) // without it, all is read anew
+	last, err := census.Load(r.censusFile(x)) // without it, all is read anew
 	if err != nil {
 		last = nil
 	}
@@ -114,11 +124,24 @@ func (r *run) countRoot(ctx context.Context, x *root) (census.Result, error) {
 	case err != nil:
 		return res, err
 	}
-	if os.MkdirAll(r.cacheDir(), 0o700) == nil {
-		_ = res.Known.Save(cache) // it makes the next run faster, no more
-	}
+	x.counted = res.Known
 	return res, nil
 }
+
+// remember keeps what is known of the roots for the next run, which tells by it how much
+// has changed since: so it must not be newer than what the repository holds.
+func (r *run) remember() {
+	if os.MkdirAll(r.cacheDir(), 0o700) != nil {
+		return // it makes the next run faster, no more
+	}
+	for _, x := range r.roots {
+		if x.counted != nil {
+			_ = x.counted.Save(r.censusFile(x))
+		}
+	}
+}
+
+func (r *run) censusFile(x *root) string { return filepath.Join(r.cacheDir(), "census-"+x.Name) }
 
 // serverVersion asks the server's own binary.
 func (r *run) serverVersion(ctx context.Context) (string, error) {

@@ -81,7 +81,7 @@ func (r *run) finalPassTime() time.Duration {
 		if x.seed == nil || !r.quiet(x) {
 			t = r.passTime(x)
 		}
-		if x.seed == nil {
+		if _, stored := r.seeded[x.Name]; !stored {
 			t += time.Duration(x.changes.Bytes) * perByte
 		}
 		sum, longest = sum+t, max(longest, t)
@@ -89,14 +89,17 @@ func (r *run) finalPassTime() time.Duration {
 	return max(longest, sum/storers)
 }
 
-// passTime is how long it takes to store a root of which little has changed.
+// passTime is how long it takes to store a root of which little has changed: sets for
+// which much had to be read say nothing of that.
 func (r *run) passTime(x *root) time.Duration {
 	var took []float64
 	for _, s := range r.sets {
 		if s.Manifest == nil {
 			continue
 		}
-		i := slices.IndexFunc(s.Manifest.Roots, func(old manifest.Root) bool { return old.Name == x.Name && old.Seconds > 0 })
+		i := slices.IndexFunc(s.Manifest.Roots, func(old manifest.Root) bool {
+			return old.Name == x.Name && old.Seconds > 0 && old.Added < seedBytes
+		})
 		if i >= 0 {
 			took = append(took, s.Manifest.Roots[i].Seconds)
 		}
@@ -110,13 +113,14 @@ func (r *run) quiet(x *root) bool {
 	return time.Since(x.changes.Newest) > 2*r.passTime(x)
 }
 
-// median is that of lengths of time in seconds; otherwise where there are none.
+// median is that of lengths of time in seconds, the lower of two; otherwise where there
+// are none.
 func median(seconds []float64, otherwise time.Duration) time.Duration {
 	if len(seconds) == 0 {
 		return otherwise
 	}
 	slices.Sort(seconds)
-	return time.Duration(seconds[len(seconds)/2] * float64(time.Second))
+	return time.Duration(seconds[(len(seconds)-1)/2] * float64(time.Second))
 }
 
 // rounded says a length of time as the other messages do.

@@ -40,8 +40,8 @@ type root struct {
 	unfrozen string          // why not
 	view     string          // where its frozen tree can be read; empty: it is not frozen
 
-	known   *census.Known  // as the hot pass counted it
-	changes census.Changes // since the last run, as of the hot pass
+	counted *census.Known  // as the hot pass, or the store step, found it
+	changes census.Changes // since the last set, as of the hot pass
 	files   uint64         // as many
 	seed    *repo.Summary  // of what the hot pass stored, if that was all
 	took    time.Duration  // to store it

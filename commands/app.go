@@ -42,6 +42,8 @@ var errInterrupted = fail.New(fail.Interrupted, "interrupted by a signal", "")
 // Main runs the command line and returns the exit code.
 func Main(args []string) (code int) {
 	defer failOnPanic(os.Stderr, &code)
+	// cron and bare shells lack where the tools of file systems are.
+	_ = os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	ctx, stop := onSignal(context.Background())
 	defer stop()
 	app := newApp(os.Stdout, os.Stderr)

@@ -69,6 +69,9 @@ EXAMPLES:
 				done = append(done, r)
 			}
 			if err := errors.Join(errs...); err != nil {
+				if len(done) > 0 && !e.json {
+					printRecovered(e.out, done)
+				}
 				return err
 			}
 			if e.json {
@@ -129,14 +132,19 @@ func interrupted(c *cli.Context, cfg *config.Config, cfgErr error) ([]recovery.O
 		server := recovery.ServerOf(cfg)
 		fallback = &server
 	}
-	one := func(dir string) []recovery.Options {
-		return []recovery.Options{{StateDir: dir, Fallback: fallback}}
+	// The configuration may be another instance's.
+	one := func(dir string) recovery.Options {
+		o := recovery.Options{StateDir: dir}
+		if cfg != nil && cfg.StateDir == dir {
+			o.Fallback = fallback
+		}
+		return o
 	}
 	switch dir := c.String("state-dir"); {
 	case dir != "":
-		return one(dir), nil
+		return []recovery.Options{one(paths.Absolute(dir))}, nil
 	case cfg != nil && !c.Bool("all"):
-		return one(cfg.StateDir), nil
+		return []recovery.Options{one(cfg.StateDir)}, nil
 	}
 	dirs, err := recovery.Pending(config.DefaultStateDir)
 	if err != nil {
@@ -147,11 +155,7 @@ func interrupted(c *cli.Context, cfg *config.Config, cfgErr error) ([]recovery.O
 	}
 	var all []recovery.Options
 	for _, dir := range dirs {
-		o := recovery.Options{StateDir: dir}
-		if cfg != nil && cfg.StateDir == dir {
-			o.Fallback = fallback
-		}
-		all = append(all, o)
+		all = append(all, one(dir))
 	}
 	return all, nil
 }

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/pkg/xattr"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,9 +23,10 @@ func XattrSupport(path string) error {
 	return fmt.Errorf("%s: the file system takes no user extended attributes, in which OpenCloud keeps its metadata: %w", path, err)
 }
 
-// HasXattrs tells whether any file below root that the filter takes carries extended
-// attributes. It looks no further than the first; a tree without files counts as one
-// that has them. The tree may be in use.
+// HasXattrs tells whether anything below root that the filter takes carries attributes of
+// users (user.*). It looks no further than the first. A tree that has none yet, because it
+// holds nothing but the driver's indexes and locks, counts as one that has them. The tree
+// may be in use.
 func HasXattrs(root string, filter func(rel string, isDir bool) bool) (bool, error) {
 	files, found := false, false
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -33,22 +37,25 @@ func HasXattrs(root string, filter func(rel string, isDir bool) bool) (bool, err
 			return err
 		}
 		rel, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
-		}
 		switch {
-		case rel != "." && !filter(rel, d.IsDir()):
+		case err != nil:
+			return err
+		case rel != "." && !filter(rel, d.IsDir()), rel == "indexes":
 			if d.IsDir() {
 				return fs.SkipDir
 			}
-		case d.Type().IsRegular():
-			files = true
-			if n, err := unix.Llistxattr(path, nil); err == nil && n > 0 {
-				found = true
-				return fs.SkipAll
-			}
+			return nil
+		case hasUserXattr(path):
+			found = true
+			return fs.SkipAll
 		}
+		files = files || d.Type().IsRegular() && filepath.Ext(path) != ".mlock"
 		return nil
 	})
 	return found || !files, err
+}
+
+func hasUserXattr(path string) bool {
+	names, err := xattr.LList(path)
+	return err == nil && slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "user.") })
 }

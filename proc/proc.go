@@ -7,6 +7,7 @@ package proc
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 	"time"
 )
 
-// killAfter is how long a child may take to end after SIGTERM.
+// killAfter is how long a child may take to end after SIGTERM, if it has no time of its own.
 const killAfter = 15 * time.Second
 
 // keepStderr is how many bytes of a child's standard error are kept for the
@@ -42,6 +43,8 @@ type Cmd struct {
 	Secrets []string
 	// Credential runs the child as another user (root only).
 	Credential *syscall.Credential
+	// KillAfter is how long the child may take to end after SIGTERM; 0: 15 s.
+	KillAfter time.Duration
 	// Detached children outlive ocbackup: they get a session of their own and no
 	// parent-death signal.
 	Detached bool
@@ -127,7 +130,7 @@ func Run(ctx context.Context, c Cmd) (*Result, error) {
 	select {
 	case waitErr = <-waited:
 	case <-ctx.Done():
-		waitErr = end(cmd, waited)
+		waitErr = end(cmd, waited, cmp.Or(c.KillAfter, killAfter))
 	}
 	stderr.flush()
 	res := &Result{Stdout: []byte(redact(out.String())), Stderr: stderr.String()}
@@ -157,9 +160,9 @@ func Output(ctx context.Context, name string, args ...string) (string, error) {
 }
 
 // end ends a child whose context is done and waits for it.
-func end(cmd *exec.Cmd, waited <-chan error) error {
+func end(cmd *exec.Cmd, waited <-chan error, patience time.Duration) error {
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-	t := time.NewTimer(killAfter)
+	t := time.NewTimer(patience)
 	defer t.Stop()
 	select {
 	case err := <-waited:

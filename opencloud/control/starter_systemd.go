@@ -117,9 +117,16 @@ func journal(ctx context.Context, id string, since time.Time) (lines []string) {
 	}
 	name := strings.TrimSuffix(id, ".service")
 	for line := range strings.Lines(out) {
-		if line = strings.TrimSpace(line); !strings.Contains(line, "sudo[") || strings.Contains(line, "systemctl") && strings.Contains(line, name) {
-			lines = append(lines, line)
+		line = strings.TrimSpace(line)
+		if before, after, ok := strings.Cut(line, "sudo["); ok {
+			if !strings.Contains(after, "systemctl") || !strings.Contains(after, name) {
+				continue
+			}
+			// Not the command as a whole: there may be passwords in its variables.
+			who, _, _ := strings.Cut(after, " : ")
+			line = before + "sudo[" + who + ", systemctl"
 		}
+		lines = append(lines, line)
 	}
 	return lines[max(0, len(lines)-journalLines):]
 }
