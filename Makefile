@@ -9,10 +9,10 @@ TOOLS   := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test unit lint fmt bench install tools clean
+.PHONY: help demo build test test-vm unit lint fmt bench install tools clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## back up, list, verify, wipe, restore and compare a recorded server, here and now
 	@tools/demo.sh
@@ -26,10 +26,17 @@ tools: ## install what the scenarios need into .tools/ (root: Docker, systemd-ns
 	@tools/versitygw.sh
 	@tools/docker.sh
 	@tools/nspawn.sh
+	@tools/fs.sh
+	@tools/zfs.sh
 
 test: tools ## unit tests and all scenarios (root)
 	$(GO) vet -tags integration,faultpoint ./...
 	$(GO) test -tags integration,faultpoint -timeout 60m ./...
+
+test-vm: ## the tests of LVM, in a small virtual machine (root)
+	@mkdir -p $(TOOLS)/vm
+	CGO_ENABLED=0 $(GO) test -c -tags integration -o $(TOOLS)/vm/snapshot.test ./snapshot
+	@tools/vm.sh $(TOOLS)/vm/snapshot.test -test.v -test.timeout 14m -test.run LVM
 
 unit: ## unit tests only: no root, nothing to install
 	$(GO) test ./...
@@ -50,6 +57,7 @@ bench: build ## time, memory and downtime against plain restic and rclone
 	@tools/restic.sh
 	@tools/versitygw.sh
 	@tools/rclone.sh
+	@tools/fs.sh
 	$(GO) test -tags integration,bench -run '^$$' -bench . -benchtime 1x -timeout 60m ./integration/...
 
 install: build ## bin/ocbackup to $(DESTDIR)$(PREFIX)/bin

@@ -4,7 +4,6 @@ package backup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -58,14 +57,13 @@ type Result struct {
 	// Bucket is what the set holds of the S3 bucket, where the blobs lie in one.
 	Bucket *manifest.Bucket `json:"bucket,omitempty"`
 	Search index.Verdict    `json:"search"`
+	// Kept is the time until which snapshots of the set are kept on this host; zero: none are.
+	Kept time.Time `json:"kept,omitzero"`
 	// NotProtected names what discovery saw and this set does not hold.
 	NotProtected []string `json:"not_protected,omitempty"`
 	// Warnings are things that went well enough, but that somebody should look at.
 	Warnings []string `json:"warnings,omitempty"`
 }
-
-// errDeadline is the cause of a cold window that took longer than it may.
-var errDeadline = errors.New("the cold window took longer than max_downtime")
 
 // Run makes a backup. Whatever happens, the instance is afterwards in the state in
 // which it was found, or the error says otherwise with fail.NotBack.
@@ -146,6 +144,7 @@ type run struct {
 	notes   []string           // not protected
 	plan    *snapshot.Plan     // of freezing
 	thawed  bool               // its snapshots were removed, or kept
+	kept    time.Time          // until then
 
 	// hot
 	version string
@@ -194,7 +193,7 @@ func (r *run) failure(step string, err error) error {
 	case r.stopped && !r.back:
 		state = "OPENCLOUD IS NOT BACK; nothing was committed"
 	case r.stopped && r.running():
-		state = "OpenCloud is running again; nothing was committed"
+		state = fmt.Sprintf("OpenCloud is running again (it was away for %.1f s); nothing was committed", r.down.Total)
 	case r.stopped:
 		state = "OpenCloud is stopped, as it was before; nothing was committed"
 	}
@@ -211,7 +210,7 @@ func (r *run) result() *Result {
 		Set: r.set, Instance: r.Config.Name, Full: r.full(), Components: r.components(),
 		OpenCloud: r.version, Driver: r.Config.Layout.Driver,
 		Started: r.started, Seconds: time.Since(r.started).Seconds(),
-		WasRunning: r.running(), Downtime: r.down, Bucket: r.bucketRecord(), Search: r.verdict,
+		WasRunning: r.running(), Downtime: r.down, Bucket: r.bucketRecord(), Search: r.verdict, Kept: r.kept,
 		NotProtected: r.notes, Warnings: r.warnings,
 	}
 	for _, s := range r.pushed {

@@ -120,8 +120,8 @@ func (r *run) window(ctx context.Context, step progress.Step) error {
 	if d := r.Config.Backup.MaxDowntime; d > 0 && r.running() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, d, &fail.Error{
-			Code: fail.Deadline, Err: errDeadline,
-			Hint: fmt.Sprintf("what was stored is kept, so the next run is shorter; or raise max_downtime (now %s) in [backup]", d),
+			Code: fail.Deadline, Err: fmt.Errorf("OpenCloud was stopped for longer than max_downtime (%s) allows", d),
+			Hint: "raise max_downtime in [backup], or find out what took so long; what was stored before the stop need not be read again",
 		})
 		defer cancel()
 	}
@@ -213,10 +213,12 @@ func (r *run) inWindow() []*root {
 
 // finalPass takes, with the instance stopped, what can't be frozen, and the bucket.
 func (r *run) finalPass(ctx context.Context, step progress.Step) error {
-	began := time.Now()
-	defer func() { r.down.Store = time.Since(began).Seconds() }()
-	step.Update("storing")
 	roots := r.inWindow()
+	if len(roots) > 0 || r.mirror != nil {
+		step.Update("storing")
+		began := time.Now()
+		defer func() { r.down.Store = time.Since(began).Seconds() }()
+	}
 	storing, callOff := context.WithCancelCause(ctx)
 	defer callOff(nil)
 	g, gctx := errgroup.WithContext(storing)
@@ -313,11 +315,13 @@ func (r *run) watch(ctx context.Context, callOff context.CancelCauseFunc) {
 	}
 }
 
-// recount brings the census of the hot pass up to the frozen moment. That of roots
-// that were seeded is done before they are stored.
+// recount brings the census of the hot pass up to the frozen moment, of the roots that are
+// stored in the window and of those that commands have frozen. That of roots that were
+// seeded is done before they are stored.
 func (r *run) recount(ctx context.Context, roots []*root) error {
-	for _, x := range roots {
-		if !x.onDisk() || x.seed != nil {
+	for _, x := range r.roots {
+		inWindow := slices.Contains(roots, x) && x.seed == nil
+		if !x.onDisk() || !inWindow && (!x.freezes() || x.trusted()) {
 			continue
 		}
 		if _, err := r.recountRoot(ctx, x); err != nil {

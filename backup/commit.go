@@ -113,10 +113,10 @@ func (r *run) tidy(ctx context.Context, step progress.Step) (string, error) {
 	step.Update("forgetting what no set needs")
 	if err := r.Repo.Forget(ctx, ids...); err != nil {
 		// The set is committed and whole; what is left over does no harm and is tried again.
-		r.warn("left-over snapshots could not be removed: " + err.Error())
-		return strings.Join(append(did, "left-over snapshots stay until the next run"), ", "), nil
+		r.warn("restic snapshots of no set could not be forgotten: " + err.Error())
+		return strings.Join(append(did, "restic snapshots of no set stay until the next run"), ", "), nil
 	}
-	return strings.Join(append(did, english.Plural(len(ids), "left-over snapshot", "")+" forgotten"), ", "), nil
+	return strings.Join(append(did, english.Plural(len(ids), "restic snapshot", "")+" of no set forgotten"), ", "), nil
 }
 
 // pushedAs tells whether a snapshot is part of the set.

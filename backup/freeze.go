@@ -45,7 +45,29 @@ func (r *run) findFreezing(ctx context.Context) error {
 		return err
 	}
 	r.takeDrivers()
+	for _, x := range r.roots {
+		if was := r.takenLast(x); x.onDisk() && !x.freezes() && madeBy(was) {
+			r.warn(fmt.Sprintf("root %s was read from a snapshot (%s) the last time, and is now read while OpenCloud is stopped: %s", x.Name, was, x.unfrozen))
+		}
+	}
 	return nil
+}
+
+// madeBy tells whether a way of taking a root is a driver's.
+func madeBy(d snapshot.Driver) bool {
+	return slices.Contains([]snapshot.Driver{snapshot.Btrfs, snapshot.ZFS, snapshot.LVM, snapshot.Command}, d)
+}
+
+// takenLast is how the last set has taken a root.
+func (r *run) takenLast(x *root) snapshot.Driver {
+	if r.last != nil {
+		for _, old := range r.last.Roots {
+			if old.Name == x.Name {
+				return snapshot.Driver(old.Taken)
+			}
+		}
+	}
+	return ""
 }
 
 // takeDrivers takes over how the roots will be frozen.
@@ -85,7 +107,7 @@ func (r *run) tryFreezing(ctx context.Context, step progress.Step) error {
 	removed, err := snapshot.Sweep(sweeping, sweep)
 	cancel()
 	for _, s := range removed {
-		r.Report.Note("Removed, left over: " + s)
+		r.Report.Note("Removed: " + s)
 	}
 	if err != nil {
 		r.warn("left-over snapshots could not be removed: " + err.Error())
@@ -117,10 +139,13 @@ func (r *run) freeze(ctx context.Context, step progress.Step) error {
 	if r.plan.Empty() {
 		return nil
 	}
-	step.Update("freezing " + r.freezing())
+	step.Update("making snapshots (" + r.freezing() + ")")
 	began := time.Now()
 	err := r.plan.Freeze(ctx)
 	r.down.Freeze = time.Since(began).Seconds()
+	if err != nil && ctx.Err() != nil {
+		return err
+	}
 	if err != nil {
 		return fail.Wrap(fail.CodeOf(err), err, "make snapshots", "see \"ocbackup doctor\"; or set driver in [snapshot] to \"none\"")
 	}
@@ -219,6 +244,12 @@ func (r *run) countFrozen(ctx context.Context, frozen []*root) error {
 		if err != nil {
 			return err
 		}
+		if x.sum != nil {
+			if diff := x.sum.Diff(res.Sum); len(diff) > 0 {
+				return fail.New(fail.Incomplete, fmt.Sprintf("the snapshot of root %s (%s) is not what was there when OpenCloud was stopped: %s", x.Name, x.Path, strings.Join(diff, "; ")),
+					"correct the commands of [snapshot]: the snapshot must be made when create is called, and keep owners, times and extended attributes")
+			}
+		}
 		if x.dir {
 			x.sum = &res.Sum
 		}
@@ -246,8 +277,11 @@ func (r *run) thaw(ctx context.Context, keep time.Duration) string {
 	ctx, cancel := patient(context.WithoutCancel(ctx))
 	defer cancel()
 	did, err := "", error(nil)
-	if until := r.frozen.Add(keep); keep > 0 {
+	if until := r.frozen.Add(keep); keep > 0 && !r.plan.Empty() {
 		did, err = "snapshots kept until "+until.Local().Format(time.DateTime), r.plan.Keep(ctx, until)
+		if err == nil {
+			r.kept = until
+		}
 	} else {
 		did, err = "snapshots removed", r.plan.Release(ctx)
 	}

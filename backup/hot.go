@@ -66,13 +66,13 @@ func (r *run) hot(ctx context.Context, step progress.Step) (string, error) {
 	return strings.Join(did, ", "), fault.Point("hot.end")
 }
 
-// count walks every root that is read on the stopped tree. That warms the caches,
+// count walks every root that is read, or compared, on the stopped tree. That warms the caches,
 // which makes the final pass several times faster, and finds what can't be read
 // before anything is stopped.
 func (r *run) count(ctx context.Context, step progress.Step) (files uint64, err error) {
 	var unreadable repo.IncompleteError
 	for _, x := range r.roots {
-		if !x.onDisk() || x.freezes() {
+		if !x.onDisk() || x.freezes() && x.trusted() {
 			continue
 		}
 		step.Update("looking at " + x.Name)

@@ -22,6 +22,8 @@ type Plan struct {
 	// Predicted is how long OpenCloud will probably be away, in seconds, by earlier sets; 0
 	// without any.
 	Predicted float64 `json:"predicted_s,omitempty"`
+	// TooLong tells that this is longer than max_downtime allows: a run would refuse.
+	TooLong bool `json:"too_long,omitempty"`
 	// NotProtected names what discovery saw and the set would not hold.
 	NotProtected []string `json:"not_protected,omitempty"`
 	Warnings     []string `json:"warnings,omitempty"`
@@ -64,7 +66,8 @@ func DryRun(ctx context.Context, o Options) (*Plan, error) {
 	}
 	if r.running() {
 		probably, _ := r.prediction()
-		p.Predicted = probably.Seconds()
+		most := r.Config.Backup.MaxDowntime
+		p.Predicted, p.TooLong = probably.Seconds(), most > 0 && probably > most
 	}
 	if m := r.mirror; m != nil {
 		p.Bucket = &PlannedBucket{Source: m.source.String(), Pool: m.pool.Location(), New: m.info.New}
@@ -74,12 +77,11 @@ func DryRun(ctx context.Context, o Options) (*Plan, error) {
 		if x.hotRoot() {
 			when = "hot"
 		}
+		planned := PlannedRoot{Root: x.Root, Command: x.command, Absent: x.absent, When: when, First: x.parent == "", Unfrozen: x.unfrozen}
 		if x.freezes() {
-			when = "frozen"
+			planned.When, planned.Freeze = "frozen", x.driver
 		}
-		p.Roots = append(p.Roots, PlannedRoot{
-			Root: x.Root, Command: x.command, Absent: x.absent, When: when, First: x.parent == "", Freeze: x.driver, Unfrozen: x.unfrozen,
-		})
+		p.Roots = append(p.Roots, planned)
 	}
 	return p, nil
 }

@@ -37,9 +37,9 @@ func (r *run) predict() error {
 	if most := r.Config.Backup.MaxDowntime; most > 0 && probably > most {
 		return fail.New(fail.Deadline,
 			fmt.Sprintf("OpenCloud would probably be away for %s, and max_downtime allows %s", rounded(probably), most),
-			"allow it for once with --max-downtime, or raise max_downtime in [backup]; on a file system with snapshots it takes seconds (docs/operations.md)")
+			"allow it for once with --max-downtime, or raise max_downtime in [backup]; what takes so long: \"ocbackup show\"")
 	}
-	r.Report.Note(fmt.Sprintf("OpenCloud will be away for about %s, by %s", rounded(probably), english.Plural(sets, "earlier set", "")))
+	r.Report.Note(fmt.Sprintf("OpenCloud will be away for about %s, judging by the last %s", rounded(probably), english.PluralWord(sets, "backup", fmt.Sprint(sets, " backups"))))
 	return nil
 }
 

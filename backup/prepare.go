@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
+	"golang.org/x/sys/unix"
 
 	"github.com/ocbackup/ocbackup/census"
 	"github.com/ocbackup/ocbackup/config/discover"
@@ -58,6 +60,10 @@ func (x *root) onDisk() bool { return x.real != "" && !x.hotRoot() }
 // freezes tells whether the root is read from a snapshot of its file system.
 func (x *root) freezes() bool { return x.driver != "" && x.driver != snapshot.None }
 
+// trusted tells whether the snapshot of a root is one by construction. What the admin's
+// commands show may be anything, and is compared with the stopped tree.
+func (x *root) trusted() bool { return x.driver != snapshot.Command }
+
 // at is where the root is read.
 func (x *root) at() string {
 	if x.view != "" {
@@ -97,6 +103,9 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 		return "", err
 	}
 	if err := r.checkAttributes(); err != nil {
+		return "", err
+	}
+	if err := r.checkRoom(); err != nil {
 		return "", err
 	}
 	if err := r.findFreezing(ctx); err != nil {
@@ -327,6 +336,27 @@ func (x *root) look() error {
 	}
 	_, err = x.spec()
 	return err
+}
+
+// leastRoom is what must be free for OpenCloud to start: it writes a few files then.
+const leastRoom = 8 << 20
+
+// checkRoom sees that a running instance can be started again: on a full disk it can't.
+func (r *run) checkRoom() error {
+	for _, x := range r.roots {
+		if !r.running() || !x.onDisk() || !x.Has(opencloud.System) && !x.Has(opencloud.Search) {
+			continue
+		}
+		var st unix.Statfs_t
+		if err := unix.Statfs(x.real, &st); err != nil || st.Flags&unix.ST_RDONLY != 0 {
+			continue // it says nothing
+		}
+		if free := st.Bavail * uint64(st.Bsize); free < leastRoom {
+			return fail.New(fail.Failed, fmt.Sprintf("the file system of root %s (%s) is full: %s are free, and OpenCloud might not start again", x.Name, x.Path, humanize.IBytes(free)),
+				"make room; or stop OpenCloud yourself: a stopped one can be backed up")
+		}
+	}
+	return nil
 }
 
 // checkAttributes sees that the metadata which the posix driver keeps in extended

@@ -46,7 +46,9 @@ EXAMPLES:
 				return err
 			}
 			if c.IsSet("max-downtime") {
-				e.cfg.Backup.MaxDowntime = c.Duration("max-downtime")
+				if e.cfg.Backup.MaxDowntime = c.Duration("max-downtime"); e.cfg.Backup.MaxDowntime < 0 {
+					return fail.Usagef("see \"ocbackup backup --help\"", "--max-downtime can't be negative")
+				}
 			}
 			components, err := parseComponents(c.StringSlice("component"))
 			if err != nil {
@@ -133,6 +135,9 @@ func printPlan(w io.Writer, p *backup.Plan) {
 	printUnfrozen(w, p.Roots)
 	if p.Predicted > 0 {
 		fmt.Fprintf(w, "\nOpenCloud would be away for about %s.\n", seconds(p.Predicted))
+	}
+	if p.TooLong {
+		fmt.Fprintln(w, "That is longer than max_downtime allows: a backup would end before the stop, with exit code 7.")
 	}
 	if b := p.Bucket; b != nil {
 		first := ""

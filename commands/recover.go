@@ -172,7 +172,7 @@ func printRecovered(w io.Writer, done []recovered) {
 			fmt.Fprintln(w, r.Outcome)
 		}
 		for _, s := range r.Removed {
-			fmt.Fprintln(w, "Removed, left over: "+s)
+			fmt.Fprintln(w, "Removed: "+s)
 		}
 		for _, s := range r.Warnings {
 			fmt.Fprintln(w, "Warning: "+s)

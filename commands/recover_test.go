@@ -64,7 +64,7 @@ func TestRecoverSweeps(t *testing.T) {
 	marker := filepath.Join(t.TempDir(), "destroyed-")
 	dir := leftOver(t, time.Time{}, "touch", marker+"{name}")
 	text := recoverIn(t, dir)
-	if want := "Removed, left over: command snapshot ocbackup-recover-test-20261123T021500Z-7f3a-0 of /srv\n"; text != want {
+	if want := "Removed: command snapshot ocbackup-recover-test-20261123T021500Z-7f3a-0 of /srv\n"; text != want {
 		t.Errorf("got %q, want %q", text, want)
 	}
 	if !paths.Exists(marker + "ocbackup-recover-test-20261123T021500Z-7f3a-0") {

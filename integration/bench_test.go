@@ -143,10 +143,18 @@ type bench struct {
 
 func newBench(b *testing.B) *bench {
 	b.Helper()
+	s := newBenchIn(b, b.TempDir())
+	s.tree()
+	return s
+}
+
+// newBenchIn is newBench in a directory, with no users' files yet.
+func newBenchIn(b *testing.B, dir string) *bench {
+	b.Helper()
 	if os.Geteuid() != 0 {
 		b.Skip("needs root")
 	}
-	c := &cloud{t: b, dir: b.TempDir(), name: "bench.test", driver: "posix", config: map[string]map[string]string{}}
+	c := &cloud{t: b, dir: dir, name: "bench.test", driver: "posix", config: map[string]map[string]string{}}
 	program := os.Getenv("OCBACKUP_BIN")
 	if program == "" {
 		program = filepath.Join(env.Root(), "bin/ocbackup")
@@ -167,7 +175,6 @@ func newBench(b *testing.B) *bench {
 	c.saveConfig()
 	c.write("running", "1")
 	c.write("config/opencloud.yaml", "token_manager:\n  jwt_secret: secret\n")
-	s.tree()
 	return s
 }
 

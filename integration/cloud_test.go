@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,6 +52,26 @@ func newCloud(t testing.TB, driver string) *cloud {
 	return c
 }
 
+// newCloudOn makes an instance in a directory, which may lie on any file system, and
+// starts it. Its repository lies elsewhere. It has a name of its own, since what is
+// made of a file system is found again by that.
+func newCloudOn(t testing.TB, dir, driver string) *cloud {
+	t.Helper()
+	if err := os.Symlink(t.TempDir(), filepath.Join(dir, "repository")); err != nil {
+		t.Fatal(err)
+	}
+	c := prepareCloudIn(t, dir, driver, "")
+	c.name = fmt.Sprintf("cloud-%d-%d.test", os.Getpid(), named.Add(1))
+	c.configure("", "name", strconv.Quote(c.name))
+	if r := env.Exec(background, c.env, serverProgram(t), "init"); r.Code != 0 {
+		t.Fatalf("init: %s", r.Stderr)
+	}
+	c.start()
+	return c
+}
+
+var named atomic.Int64
+
 // newRecordedCloud makes an instance on a tree that was recorded from a real
 // server, and starts it.
 func newRecordedCloud(t testing.TB, fixture string) *cloud {
@@ -66,10 +87,14 @@ func newRecordedCloud(t testing.TB, fixture string) *cloud {
 
 func prepareCloud(t testing.TB, driver, fixture string) *cloud {
 	t.Helper()
+	return prepareCloudIn(t, t.TempDir(), driver, fixture)
+}
+
+func prepareCloudIn(t testing.TB, dir, driver, fixture string) *cloud {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: owners are restored")
 	}
-	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -407,8 +432,10 @@ type snapshot struct {
 	Parent  string
 	Tags    []string
 	Summary struct {
-		FilesUnmodified int `json:"files_unmodified"`
-		FilesNew        int `json:"files_new"`
+		FilesUnmodified int    `json:"files_unmodified"`
+		FilesChanged    int    `json:"files_changed"`
+		FilesNew        int    `json:"files_new"`
+		DataAdded       uint64 `json:"data_added"`
 	}
 }
 

@@ -298,7 +298,11 @@ func TestStartedInTheWindow(t *testing.T) {
 			if row.then != "" {
 				c.write("meddle", c.read("meddle")+ctl+" "+row.then+"\n")
 			}
-			wants(t, c.runWith(fault(row.point, "exec:"+meddle), "backup"), 1, "somebody started OpenCloud", "void")
+			r := c.runWith(fault(row.point, "exec:"+meddle), "backup")
+			wants(t, r, 1, "somebody started OpenCloud", "void")
+			if row.then == "" {
+				wants(t, r, 1, "its parents: ", "/opencloud server) of user ")
+			}
 			c.running()
 			if n := len(c.sets()); n != 1 {
 				t.Errorf("there are %d sets", n)

@@ -20,8 +20,8 @@ var actions = []struct {
 
 // backupPoints are the steps of a backup at which it is disturbed, in their order.
 var backupPoints = []string{
-	"prepare.begin", "hot.begin", "hot.bucket", "cold.begin", "cold.journaled", "cold.stopped", "cold.bucket", "cold.stored", "cold.end",
-	"commit.begin", "commit.end", "tidy.begin",
+	"prepare.begin", "hot.begin", "hot.bucket", "hot.end", "cold.begin", "cold.journaled", "cold.stopped", "cold.bucket", "cold.stored", "cold.end",
+	"store.begin", "commit.begin", "commit.end", "tidy.begin",
 }
 
 // Every signal and an error, at every step of a backup: OpenCloud is back, nothing

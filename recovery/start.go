@@ -144,7 +144,7 @@ func NotBack(ctx context.Context, s Server, err error) error {
 	if dir := damagedIndex(ctx, s); dir != "" {
 		steps = append(steps, "the search index is damaged, and keeps OpenCloud from starting: mv "+Quote(dir)+" "+Quote(dir+".damaged"), again, "ocbackup reindex")
 	} else {
-		steps = append(steps, again)
+		steps = append(steps, "see OpenCloud's log, and whether its disks have room (df)", again)
 	}
 	if hint == "" {
 		steps = steps[1:]

@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/ocbackup/ocbackup/fail"
 )
@@ -44,6 +45,8 @@ func (r *Repo) Failure(err error, what string) error {
 		hint = "is its disk mounted? else correct location in [repository]; a new one is created with \"ocbackup init\": " + r.Location()
 	case errors.Is(err, ErrLocked):
 		hint = "wait until the other restic is done; a lock of a process that is gone is removed by itself on the same machine, on another with \"restic unlock\""
+	case strings.Contains(err.Error(), "no space left on device"):
+		hint = "make room in the repository, and for restic's cache and temporary files (cache_dir and temp_dir in [repository])"
 	}
 	return &fail.Error{Code: code, What: what, Hint: hint, Err: err}
 }

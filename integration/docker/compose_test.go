@@ -172,7 +172,7 @@ func TestComposeFaults(t *testing.T) {
 	for _, point := range []string{"cold.stopped", "cold.stored"} {
 		t.Run("started by somebody, "+point, func(t *testing.T) {
 			r := p.runWith(t, []string{"OCBACKUP_FAULT=" + point + "=exec:docker start " + p.container()}, "backup")
-			wants(t, r, 1, "somebody started OpenCloud", "void")
+			wants(t, r, 1, "somebody started OpenCloud", "void", "docker was told to start container "+p.name, "events: start at ")
 			p.running(t)
 		})
 	}

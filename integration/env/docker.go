@@ -152,3 +152,9 @@ func (h *DockerHost) Image(t testing.TB, version string) string {
 func (h *DockerHost) NetArgs(args ...string) []string {
 	return append([]string{"-t", strconv.Itoa(h.PID), "--net", "--"}, args...)
 }
+
+// MountArgs are nsenter's arguments to run a command where the engine's mounts are: what
+// is mounted on the machine since the engine was started is not there.
+func (h *DockerHost) MountArgs(args ...string) []string {
+	return append([]string{"-t", strconv.Itoa(h.PID), "--mount", "--"}, args...)
+}

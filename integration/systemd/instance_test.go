@@ -27,7 +27,7 @@ func TestInstance(t *testing.T) {
 				point, script = "cold.stored", script+"; systemctl stop "+unit
 			}
 			r := h.Run(t, "env", "OCBACKUP_FAULT="+point+"=exec:"+h.script(t, script), "ocbackup", "backup")
-			wants(t, r, 1, "somebody started OpenCloud", "void")
+			wants(t, r, 1, "somebody started OpenCloud", "void", "systemd was told to start "+unit)
 			h.running(t)
 			if n := len(h.sets(t)); n != sets {
 				t.Errorf("there are %d sets, not %d", n, sets)

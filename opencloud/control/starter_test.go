@@ -41,7 +41,7 @@ func TestSystemdStarter(t *testing.T) {
 	}{
 		{
 			"by somebody", running + began(now),
-			[]string{"systemd was told to start oc, Mon 03:12:07 (process 42)", "journal: Started oc.", "journal: sudo[7]: bob : COMMAND=systemctl start oc"},
+			[]string{"systemd was told to start oc, Mon 03:12:07 (process 42)", "journal: Started oc.", "journal: sudo[7]: bob, systemctl"},
 			[]string{"by itself", "sudo[8]"},
 		},
 		{
@@ -59,7 +59,7 @@ func TestSystemdStarter(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			f := units(t)
-			f.program("journalctl", `echo "Started oc."; echo "sudo[7]: bob : COMMAND=systemctl start oc"; echo "sudo[8]: bob : COMMAND=pass hunter22"`)
+			f.program("journalctl", `echo "Started oc."; echo "sudo[7]: bob : PASS=hunter22 ; COMMAND=systemctl start oc"; echo "sudo[8]: bob : COMMAND=pass hunter22"`)
 			f.put("oc", row.unit)
 			f.put("db", running+began(before))
 			for name, text := range map[string]string{
