@@ -15,6 +15,7 @@ import (
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/fault"
+	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
@@ -46,7 +47,7 @@ func (r *run) findFreezing(ctx context.Context) error {
 	}
 	r.takeDrivers()
 	for _, x := range r.roots {
-		if was := r.takenLast(x); x.onDisk() && !x.freezes() && madeBy(was) {
+		if was := snapshot.Driver(r.lastRoot(x).Taken); x.onDisk() && !x.freezes() && madeBy(was) {
 			r.warn(fmt.Sprintf("root %s was read from a snapshot (%s) the last time, and is now read while OpenCloud is stopped: %s", x.Name, was, x.unfrozen))
 		}
 	}
@@ -58,16 +59,16 @@ func madeBy(d snapshot.Driver) bool {
 	return slices.Contains([]snapshot.Driver{snapshot.Btrfs, snapshot.ZFS, snapshot.LVM, snapshot.Command}, d)
 }
 
-// takenLast is how the last set has taken a root.
-func (r *run) takenLast(x *root) snapshot.Driver {
+// lastRoot is what the last set holds of a root; nothing where there is none.
+func (r *run) lastRoot(x *root) manifest.Root {
 	if r.last != nil {
 		for _, old := range r.last.Roots {
 			if old.Name == x.Name {
-				return snapshot.Driver(old.Taken)
+				return old
 			}
 		}
 	}
-	return ""
+	return manifest.Root{}
 }
 
 // takeDrivers takes over how the roots will be frozen.
@@ -172,7 +173,7 @@ func (r *run) storeFrozen(ctx context.Context, step progress.Step) (string, erro
 	r.counted = 0
 	for _, x := range frozen {
 		x.view = r.plan.View(x.Name)
-		r.counted += r.lastBytes(x)
+		r.counted += r.lastRoot(x).Bytes
 	}
 	if err := fault.Point("store.opened"); err != nil {
 		return "", err
@@ -219,18 +220,6 @@ func (r *run) readFrozen(ctx context.Context, step progress.Step, frozen []*root
 		return err
 	}
 	return r.compareCounts()
-}
-
-// lastBytes is how much the last set holds of a root, 0 when that is not known.
-func (r *run) lastBytes(x *root) uint64 {
-	if r.last != nil {
-		for _, old := range r.last.Roots {
-			if old.Name == x.Name {
-				return old.Bytes
-			}
-		}
-	}
-	return 0
 }
 
 // countFrozen takes the census of the frozen roots.

@@ -1,13 +1,12 @@
 package restore
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
+
+	"github.com/moby/sys/mountinfo"
 
 	"github.com/ocbackup/ocbackup/paths"
 )
@@ -15,37 +14,16 @@ import (
 // mounts is the set of mount points of this host.
 type mounts map[string]bool
 
-// readMounts reads the kernel's list (proc_pid_mountinfo(5): the fifth field is the
-// mount point, with blanks and backslashes as octal escapes).
 func readMounts() (mounts, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	all, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return nil, fmt.Errorf("read the list of mounts: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // read only
 	m := mounts{}
-	s := bufio.NewScanner(f)
-	for s.Scan() {
-		if fields := strings.Fields(s.Text()); len(fields) > 4 {
-			m[unescape(fields[4])] = true
-		}
+	for _, i := range all {
+		m[i.Mountpoint] = true
 	}
-	return m, s.Err()
-}
-
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return m, nil
 }
 
 // at reports whether p can't be renamed because something is mounted there, or
