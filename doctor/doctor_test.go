@@ -201,6 +201,14 @@ func TestFindings(t *testing.T) {
 			p.snapshots(t, time.Now().Add(-90*time.Minute), time.Now().Add(time.Hour))
 		}, "snapshots", OK, "7f3a, made 1 hour ago, are kept until 20", fail.OK},
 		{"snapshots whose time is over", func(t *testing.T, p *patient) { p.snapshots(t, time.Now(), time.Now().Add(-time.Hour)) }, "snapshots", OK, "are removed by the next backup", fail.OK},
+		{"a kept snapshot that is lost", func(t *testing.T, p *patient) {
+			if os.Geteuid() != 0 { // nobody else can know
+				env.Need(t, os.ErrPermission)
+			}
+			p.snapshots(t, time.Now(), time.Now().Add(time.Hour), snapshot.Volume{
+				Driver: snapshot.Command, Name: "it", Live: "/srv", Command: &snapshot.Config{MountPoint: p.dir + "/none"},
+			})
+		}, "snapshots", Warning, "7f3a were kept: the snapshot it of /srv is lost: mount_point: stat", fail.OK},
 		{"left-over snapshots", func(t *testing.T, p *patient) { p.snapshots(t, time.Now(), time.Time{}) }, "snapshots", Warning, "7f3a ocbackup recover", fail.OK},
 		{"damaged record", func(t *testing.T, p *patient) { p.write(t, "state/snapshots/x.json", "{") }, "snapshots", Error, "x.json", fail.Failed},
 		{"reindex", func(t *testing.T, p *patient) {
@@ -289,9 +297,15 @@ func (p *patient) journal(t *testing.T, j guard.Journal) {
 }
 
 // snapshots writes the record of a set's snapshots, as package snapshot does.
-func (p *patient) snapshots(t *testing.T, created, until time.Time) {
+func (p *patient) snapshots(t *testing.T, created, until time.Time, volumes ...snapshot.Volume) {
 	t.Helper()
-	b, err := json.Marshal(snapshot.Record{Format: 1, Set: "20261123T021500Z-7f3a", Instance: "cloud", Created: created, Until: until})
+	roots := map[string]snapshot.FrozenRoot{}
+	for _, v := range volumes {
+		roots[v.Name] = snapshot.FrozenRoot{Driver: v.Driver, Volume: v.Name}
+	}
+	b, err := json.Marshal(snapshot.Record{
+		Format: 1, Set: "20261123T021500Z-7f3a", Instance: "cloud", Created: created, Until: until, Volumes: volumes, Roots: roots,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -20,7 +21,7 @@ type snapshots struct{}
 func (snapshots) Name() string { return "snapshots" }
 
 func (snapshots) Run(ctx context.Context, s *Subject) []Finding {
-	return append(freezing(ctx, s.Config), made(s.Config)...)
+	return append(freezing(ctx, s.Config), made(ctx, s.Config)...)
 }
 
 // freezing tells how each root is frozen, or why it can't be.
@@ -47,7 +48,7 @@ func freezing(ctx context.Context, c *config.Config) []Finding {
 }
 
 // made tells of snapshots that are kept, and of those that a run has left.
-func made(c *config.Config) []Finding {
+func made(ctx context.Context, c *config.Config) []Finding {
 	var out []Finding
 	kept, err := snapshot.Kept(c.StateDir)
 	if err != nil {
@@ -55,8 +56,13 @@ func made(c *config.Config) []Finding {
 	}
 	for _, r := range kept {
 		until := "are kept until " + r.Until.Local().Format(time.DateTime)
-		if time.Now().After(r.Until) {
+		var lost *snapshot.LostError
+		switch {
+		case time.Now().After(r.Until):
 			until = "are removed by the next backup"
+		case errors.As(r.Lost(ctx), &lost):
+			out = append(out, warning("nothing: the next backup removes them", "those of set %s were kept: %v", r.Set, lost))
+			continue
 		}
 		out = append(out, okay("those of set %s, made %s, %s", r.Set, strings.TrimSpace(humanize.Time(r.Created)), until)...)
 	}

@@ -127,7 +127,9 @@ func (btrfs) close(ctx context.Context, _ *Volume, dir string) error { return un
 
 func (btrfs) destroy(_ context.Context, v *Volume) error {
 	top, err := v.openTop()
-	if err != nil {
+	if errors.Is(err, errNotMounted) {
+		return nil // if it comes back, it is found by name
+	} else if err != nil {
 		return err
 	}
 	defer shut(top)
@@ -149,32 +151,24 @@ func (btrfs) destroy(_ context.Context, v *Volume) error {
 }
 
 func (btrfs) lost(_ context.Context, v *Volume) string {
-	m, err := v.mounted()
-	if err != nil {
-		return err.Error()
-	}
-	if m.readOnly() {
-		return "" // nothing can have been removed
-	}
 	top, err := v.openTop()
 	if err != nil {
-		return err.Error()
+		return "" // not mounted, say: nothing is known; or read-only: it can't have been removed
 	}
 	defer shut(top)
 	var st unix.Stat_t
 	err = unix.Fstatat(int(top.Fd()), filepath.Join(btrfsDir, v.Name), &st, unix.AT_SYMLINK_NOFOLLOW)
-	switch {
-	case errors.Is(err, unix.ENOENT):
+	if errors.Is(err, unix.ENOENT) {
 		return "somebody has removed it"
-	case err != nil:
-		return err.Error()
 	}
 	return ""
 }
 
 func (btrfs) list(_ context.Context, v *Volume) ([]Volume, error) {
 	top, err := v.openTop()
-	if err != nil {
+	if errors.Is(err, errNotMounted) {
+		return nil, nil
+	} else if err != nil {
 		return nil, err
 	}
 	defer shut(top)
@@ -197,6 +191,8 @@ func (btrfs) list(_ context.Context, v *Volume) ([]Volume, error) {
 	return found, err
 }
 
+var errNotMounted = errors.New("it is not mounted")
+
 // mounted returns a mount of the volume's file system: the device may have got another
 // name since the record was written.
 func (v *Volume) mounted() (mount, error) {
@@ -218,7 +214,7 @@ func (v *Volume) mounted() (mount, error) {
 			return m, nil
 		}
 	}
-	return mount{}, fmt.Errorf("the btrfs that was mounted at %s (UUID %s) is not mounted", v.Live, v.ID)
+	return mount{}, fmt.Errorf("the btrfs that was at %s (UUID %s): %w", v.Live, v.ID, errNotMounted)
 }
 
 // openTop opens the top level of the volume's file system, wherever that is mounted.

@@ -78,7 +78,7 @@ func TestBtrfsPlaces(t *testing.T) {
 				t.Errorf("live %+v, in the view %+v", live, seen)
 			}
 			snapshots := top + "/" + btrfsDir
-			if ro := sh(t, "btrfs property get "+snapshots+"/"+makeName(instance, testSet, 0)+" ro"); ro != "ro=true\n" {
+			if ro := sh(t, "btrfs property get "+snapshots+"/"+nameOf(r, 0)+" ro"); ro != "ro=true\n" {
 				t.Errorf("the snapshot: %s", ro)
 			}
 			if i, err := os.Stat(snapshots); err != nil || i.Mode().Perm() != 0o700 {
@@ -259,6 +259,44 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// What comes to lie inside of a root between Find and Freeze is found, before anything is made.
+func TestFreezeLooksAgain(t *testing.T) {
+	need(t, "btrfs")
+	for _, tc := range []struct{ name, change, refused string }{
+		{"a subvolume", "btrfs subvolume create ROOT/sub/new", "sub/new"},
+		{"a mount", "mkdir ROOT/sub/new; mount -t tmpfs none ROOT/sub/new", "sub/new"},
+		{"a subvolume that does not belong to it", "btrfs subvolume create ROOT/not", ""},
+		{"a directory", "mkdir ROOT/sub/new", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			top, _ := loopFS(t, "btrfs", 128*megabytes)
+			root := top + "/users"
+			put(t, root+"/sub/f", "")
+			r := request(t, "config", top+"/config", "users", root)
+			must(t, os.Mkdir(top+"/config", 0o755))
+			r.Roots[1].Filter = func(rel string, _ bool) bool { return rel != "not" }
+			p := find(t, r)
+			must(t, p.Rehearse(t.Context()))
+			sh(t, strings.ReplaceAll(tc.change, "ROOT", root))
+			t.Cleanup(func() { must(t, unmount(context.Background(), root+"/sub/new")) })
+			err := p.Freeze(t.Context())
+			made := strings.Contains(sh(t, "btrfs subvolume list "+top), nameOf(r, 0))
+			if tc.refused == "" {
+				if err != nil || !made {
+					t.Errorf("made: %t, %v", made, err)
+				}
+				return
+			}
+			if made || fail.CodeOf(err) != fail.Failed || !strings.Contains(err.Error(), "users ("+root+")") || !strings.Contains(err.Error(), root+"/"+tc.refused) {
+				t.Errorf("made: %t, %v", made, err)
+			}
+			if _, _, hint := fail.Details(err); hint == "" {
+				t.Error("no hint")
+			}
+		})
+	}
+}
+
 // Without the right to mount nothing can be frozen, which is no failure.
 func TestNotPrivileged(t *testing.T) {
 	if root := os.Getenv("TEST_UNPRIVILEGED_ROOT"); root != "" {
@@ -302,7 +340,7 @@ func TestRehearse(t *testing.T) {
 			r := request(t, "users", good+"/users", "search", full+"/search")
 			r.Roots[1].Users, r.Config.Driver = tc.users, tc.driver
 			p := find(t, r)
-			if err := p.Rehearse(t.Context()); (err != nil) != tc.fails || tc.fails && fail.CodeOf(err) != fail.Usage {
+			if err := p.Rehearse(t.Context()); (err != nil) != tc.fails || tc.fails && fail.CodeOf(err) != fail.Failed {
 				t.Fatal(err)
 			}
 			if d, why := p.How("search"); d != None || !strings.Contains(why, "no space left") {

@@ -33,8 +33,9 @@ func TestCommand(t *testing.T) {
 	r, base := storage(t)
 	p := find(t, r)
 	must(t, p.Rehearse(t.Context()))
-	if _, err := os.Stat(base + "/made"); err == nil {
-		t.Error("the command was run in the rehearsal")
+	once := testSet + " " + nameOf(r, 0) + "\n" // both roots lie in one
+	if made, destroyed := get(t, base+"/made"), get(t, base+"/destroyed"); made != once || destroyed != once {
+		t.Errorf("in the rehearsal: made %q, destroyed %q", made, destroyed)
 	}
 	must(t, p.Freeze(t.Context()), p.Open(t.Context()))
 	put(t, base+"/live/users/f", "changed")
@@ -48,8 +49,7 @@ func TestCommand(t *testing.T) {
 		t.Errorf("the view can be written to: %v", err)
 	}
 	must(t, p.Lost(t.Context()), p.Release(t.Context()))
-	want := testSet + " " + makeName(instance, testSet, 0) + "\n" // both roots lie in one
-	if made, destroyed := get(t, base+"/made"), get(t, base+"/destroyed"); made != want || destroyed != want {
+	if made, destroyed := get(t, base+"/made"), get(t, base+"/destroyed"); made != once+once || destroyed != once+once {
 		t.Errorf("made %q, destroyed %q", made, destroyed)
 	}
 	nothingLeft(t, r)
@@ -79,6 +79,10 @@ func TestCommandFails(t *testing.T) {
 			r, base := storage(t)
 			tc.change(&r.Config, base)
 			p := find(t, r)
+			r.Roots[0].Users = true
+			if err := find(t, r).Rehearse(t.Context()); fail.CodeOf(err) != fail.Failed || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("rehearsal: %v", err)
+			}
 			if err := p.Freeze(t.Context()); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("freeze: %v", err)
 			}
@@ -105,6 +109,10 @@ func TestCommandElsewhere(t *testing.T) {
 			t.Errorf("%s: %s", root, d)
 		}
 	}
+	r.Roots[2].Users = true
+	if _, err := Find(t.Context(), r); fail.CodeOf(err) != fail.Usage || !strings.Contains(err.Error(), "path") {
+		t.Errorf("users' files that the commands do not freeze: %v", err)
+	}
 	r.Roots[3].Users = true
 	if _, err := Find(t.Context(), r); fail.CodeOf(err) != fail.Usage || !strings.Contains(err.Error(), base) {
 		t.Errorf("users' files elsewhere: %v", err)
@@ -119,8 +127,9 @@ func TestCommandElsewhere(t *testing.T) {
 func TestCommandLost(t *testing.T) {
 	r, base := storage(t)
 	r.Config.Destroy = []string{"sh", "-c", "test -e " + base + "/ok || { echo still busy; echo in use >&2; exit 1; }; rm -rf " + base + "/snap"}
+	put(t, base+"/ok", "")
 	p := frozen(t, r)
-	must(t, os.RemoveAll(base+"/snap"))
+	must(t, os.RemoveAll(base+"/snap"), os.Remove(base+"/ok"))
 	var lost *LostError
 	if err := p.Lost(t.Context()); !errors.As(err, &lost) || !strings.Contains(lost.Why, "mount_point") {
 		t.Errorf("lost: %v", err)

@@ -27,7 +27,7 @@ type driver interface {
 	// destroy removes the snapshot. That there is none is no error.
 	destroy(ctx context.Context, v *Volume) error
 	// lost tells why the snapshot can't be read any more, or soon not, in words for an admin;
-	// "" while it is sound.
+	// "" while it is sound, or nothing is known of it. It changes nothing.
 	lost(ctx context.Context, v *Volume) (why string)
 	// list returns the snapshots beside v whose names parseName takes, whosever they are.
 	list(ctx context.Context, v *Volume) ([]Volume, error)

@@ -15,10 +15,13 @@ import (
 // long removing it: what hangs then would hang while the server is stopped.
 const rehearseFor = time.Minute
 
+// syncFor is how long all that is still in memory may take to get to the disks.
+const syncFor = 10 * time.Minute
+
 // Rehearse makes all snapshots under the plan's names while the server runs, looks at the
 // roots in them, and removes them again. A volume that fails is taken out of the plan: How
 // tells why. It is an error if the driver was chosen by the admin and users' files lie on
-// it. The commands of the driver Command are not run: they may be costly.
+// it.
 func (p *Plan) Rehearse(ctx context.Context) error {
 	if p.Empty() {
 		return nil
@@ -26,10 +29,8 @@ func (p *Plan) Rehearse(ctx context.Context) error {
 	if err := p.write(ctx); err != nil {
 		return err
 	}
-	for _, v := range p.used() {
-		if v.Driver == Command {
-			continue
-		}
+	p.syncFirst(ctx)
+	for _, v := range p.rec.volumes(true) {
 		trial, removal := p.rehearse(ctx, v)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -42,7 +43,15 @@ func (p *Plan) Rehearse(ctx context.Context) error {
 	if err := p.write(ctx); err != nil {
 		return err
 	}
-	return p.refuse()
+	return p.refuse(fail.Failed)
+}
+
+// syncFirst writes to the disks what is still in memory. A snapshot would wait for it, and the
+// time of the rehearsal is not meant for that.
+func (p *Plan) syncFirst(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, syncFor)
+	defer cancel()
+	p.Sync(ctx)
 }
 
 // rehearse does it for one volume.
@@ -66,7 +75,7 @@ func (v *View) rehearse(ctx context.Context) error {
 	}
 	return await(ctx, func() error {
 		for root, f := range v.rec.Roots {
-			same, err := sameInode(f.Path, v.Path(root))
+			same, err := sameInode(f.Path, v.Path(root), f.Driver != Command)
 			if err == nil && !same {
 				err = fmt.Errorf("the snapshot shows something else where %s should be", f.Path)
 			}
@@ -81,19 +90,48 @@ func (v *View) rehearse(ctx context.Context) error {
 	})
 }
 
-// Freeze makes the snapshots, all at once. Before that it writes the record, unless Rehearse
-// has. Where it fails or its context ends, some may be there, or come to be later: Release
-// removes them.
+// Freeze makes the snapshots, all at once. Before that it looks once more what lies inside of
+// the roots, and writes the record, unless Rehearse has. Where it fails or its context ends,
+// some may be there, or come to be later: Release removes them.
 func (p *Plan) Freeze(ctx context.Context) error {
 	if p.Empty() {
 		return nil
+	}
+	if err := p.lookAgain(ctx); err != nil {
+		return err
 	}
 	if !p.recorded {
 		if err := p.write(ctx); err != nil {
 			return err
 		}
 	}
-	return create(ctx, p.used())
+	return create(ctx, p.rec.volumes(true))
+}
+
+// lookAgain finds what has come to lie inside of a root since Find: hours may have gone by.
+func (p *Plan) lookAgain(ctx context.Context) error {
+	return await(ctx, func() error {
+		all, err := mounts()
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for _, root := range p.req.Roots {
+			f, frozen := p.rec.Roots[root.Name]
+			if !frozen {
+				continue
+			}
+			holder, err := mountOf(all, root.Path)
+			if err == nil {
+				if why := root.inside(all, holder, Volume{Driver: f.Driver}.driver()); why != "" {
+					err = errors.New(why)
+				}
+			}
+			errs = append(errs, fail.Wrap(fail.Failed, err, fmt.Sprintf("%s (%s) can't be frozen any more", root.Name, root.Path),
+				"Run the backup again: it finds out anew what can be frozen."))
+		}
+		return errors.Join(errs...)
+	})
 }
 
 func create(ctx context.Context, all []Volume) error {
@@ -128,18 +166,23 @@ func (p *Plan) Release(ctx context.Context) error {
 	return p.forget(ctx)
 }
 
-// Keep leaves the snapshots on this host until then, in place of Release. Only their views
-// are unmounted.
+// Keep leaves the snapshots on this host until then, in place of Release. Their views are
+// unmounted, and what holds no root is removed. Where it fails, the next Sweep removes all.
 func (p *Plan) Keep(ctx context.Context, until time.Time) error {
 	ctx, cancel := afterAll(ctx)
 	defer cancel()
+	if p.Empty() {
+		return p.Release(ctx)
+	}
 	if !p.recorded {
 		return nil
 	}
-	if err := p.rec.view(p.req.RunDir).Close(ctx); err != nil {
+	errs := []error{p.rec.view(p.req.RunDir).Close(ctx)}
+	if err := errors.Join(append(errs, each(ctx, p.rec.volumes(false), destroy)...)...); err != nil {
 		return err
 	}
 	rec := p.rec
+	rec.Volumes = p.rec.volumes(true)
 	rec.Until = until.UTC()
 	if err := p.writeAs(ctx, rec); err != nil {
 		return err

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -102,6 +104,29 @@ func request(t *testing.T, namesAndPaths ...string) Request {
 	}
 	t.Cleanup(func() { must(t, clearMounts(context.Background(), r.RunDir)) })
 	return r
+}
+
+// nameOf is the name of the nth snapshot of a request.
+func nameOf(r Request, n int) string {
+	return makeName(ownerOf(r.Instance, r.StateDir), r.Set, n)
+}
+
+// othersNames are names of snapshots of other instances, the last one of an instance of the
+// same name with another state directory.
+func othersNames(r Request) []string {
+	b, ab, other := r, r, r
+	b.Instance, ab.Instance, other.StateDir = "b", r.Instance+"-b", "/elsewhere"
+	return []string{nameOf(b, 0), nameOf(ab, 0), nameOf(other, 0)}
+}
+
+// expire ends the time of a kept set.
+func expire(t *testing.T, r Request) {
+	t.Helper()
+	rec, err := readRecord(recordFile(r.StateDir, r.Set))
+	must(t, err)
+	rec.Until = time.Now().Add(-time.Hour)
+	data, err := json.Marshal(rec)
+	must(t, err, writeRecord(r.StateDir, r.Set, data))
 }
 
 // find is Find where it has to succeed.

@@ -39,22 +39,29 @@ func placeOf(ctx context.Context, all []mount, root Root, c Config) place {
 	if err != nil {
 		return place{why: err.Error()}
 	}
-	for _, m := range all {
-		rel, ok := below(root.Path, m.Point)
-		if ok && rel != "." && !holder.shows(m) && root.takes(rel, isDir(m.Point)) {
-			return place{why: "another file system is mounted inside of it, at " + m.Point}
-		}
-	}
 	p := volumeAt(ctx, holder, root.Path, c)
 	if p.volume == nil {
 		return p
 	}
-	if d, ok := p.volume.driver().(insider); ok {
-		if why := d.inside(root); why != "" {
-			return place{why: why}
-		}
+	if why := root.inside(all, holder, p.volume.driver()); why != "" {
+		return place{why: why}
 	}
 	return p
+}
+
+// inside tells what lies inside of a root that a snapshot would leave out: a mount, or what
+// the driver knows of; "": nothing. Holder is the mount that the root lies on.
+func (r Root) inside(all []mount, holder mount, d driver) (why string) {
+	for _, m := range all {
+		rel, ok := below(r.Path, m.Point)
+		if ok && rel != "." && !holder.shows(m) && r.takes(rel, isDir(m.Point)) {
+			return "another file system is mounted inside of it, at " + m.Point
+		}
+	}
+	if d, ok := d.(insider); ok {
+		return d.inside(r)
+	}
+	return ""
 }
 
 // volumeAt asks the drivers, the configured one or all, what a path lies on that m holds.

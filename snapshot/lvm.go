@@ -133,19 +133,28 @@ func (lvm) lost(ctx context.Context, v *Volume) (why string) {
 	if err != nil {
 		return "" // nothing is known
 	}
-	s := named(all, v.Name)
+	s, origin := named(all, v.Name), named(all, v.origin())
 	switch {
+	case len(all) == 0:
+		return "" // the volume group is not there
 	case s == nil:
 		return "it was removed"
 	case v.Thin:
 		return poolFull(all, s)
 	case s.invalid():
 		return fmt.Sprintf("it had room for %s of changes, and there were more", humanize.IBytes(s.Size))
-	case s.Data < extendAt || s.extend(ctx) == nil || s.Data < fullAt:
+	case s.Data < fullAt || origin != nil && s.Size > origin.Size: // no more than the origin can change
 		return ""
 	}
-	return fmt.Sprintf("it has room for %s of changes, %.0f %% of which are taken up, and the volume group %s has no more",
-		humanize.IBytes(s.Size), s.Data, s.VG)
+	return fmt.Sprintf("it has room for %s of changes, %.0f %% of which are taken up", humanize.IBytes(s.Size), s.Data)
+}
+
+// grow extends a classic snapshot as long as the volume group has room.
+func (lvm) grow(ctx context.Context, v *Volume) {
+	all, err := logicalVolumes(ctx, inGroup(v.group()))
+	if s := named(all, v.Name); err == nil && s != nil && !v.Thin && !s.invalid() && s.Data >= extendAt {
+		_ = s.extend(ctx)
+	}
 }
 
 // poolFull tells that the pool of a thin volume will soon fail all writes to it.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/ocbackup/ocbackup/proc"
 )
@@ -92,10 +93,16 @@ func parseLVS(data []byte) ([]logicalVolume, error) {
 	return all, nil
 }
 
+// lvmKillAfter is how long a program of lvm2 may take to end: one that is killed while it
+// has a volume suspended leaves it so, with all who write to it.
+const lvmKillAfter = 2 * time.Minute
+
 // runLVM runs a program of lvm2 and returns its standard output.
 func runLVM(ctx context.Context, name string, args ...string) ([]byte, error) {
 	// LC_ALL: no decimal commas. The other: it complains of files that its caller has open.
-	res, err := proc.Run(ctx, proc.Cmd{Name: name, Args: args, Env: []string{"LC_ALL=C", "LVM_SUPPRESS_FD_WARNINGS=1"}})
+	res, err := proc.Run(ctx, proc.Cmd{
+		Name: name, Args: args, Env: []string{"LC_ALL=C", "LVM_SUPPRESS_FD_WARNINGS=1"}, KillAfter: lvmKillAfter,
+	})
 	if missing := new(proc.NotFoundError); errors.As(err, &missing) {
 		return nil, fmt.Errorf("%w: install the package lvm2", err)
 	}

@@ -11,7 +11,7 @@ const lvsOutput = `  {
       "report": [
           {
               "lv": [
-                  {"vg_name":"vg", "lv_name":"ocbackup-a-20261123T021500Z-7f3a-0", "lv_attr":"swi-I-s---", "segtype":"linear", "origin":"lin", "pool_lv":"", "lv_size":"16777216", "data_percent":"100.00", "metadata_percent":"", "lv_health_status":""},
+                  {"vg_name":"vg", "lv_name":"ocbackup-a-20261123T021500Z-7f3a-0123ab-0", "lv_attr":"swi-I-s---", "segtype":"linear", "origin":"lin", "pool_lv":"", "lv_size":"16777216", "data_percent":"100.00", "metadata_percent":"", "lv_health_status":""},
                   {"vg_name":"vg", "lv_name":"pool", "lv_attr":"twi-aotzD-", "segtype":"thin-pool", "origin":"", "pool_lv":"", "lv_size":"209715200", "data_percent":"94.53", "metadata_percent":"95.99", "lv_health_status":""},
                   {"vg_name":"vg", "lv_name":"thin", "lv_attr":"Vwi-aotz--", "segtype":"thin", "origin":"", "pool_lv":"pool", "lv_size":"335544320", "data_percent":"62.30", "metadata_percent":"", "lv_health_status":""}
               ]
@@ -25,7 +25,7 @@ func TestLVSRows(t *testing.T) {
 	if err != nil || len(all) != 3 {
 		t.Fatalf("%v, %v", all, err)
 	}
-	if s := named(all, "ocbackup-a-20261123T021500Z-7f3a-0"); !s.invalid() || s.Size != 16<<20 || s.Data != 100 || s.Origin != "lin" {
+	if s := named(all, "ocbackup-a-20261123T021500Z-7f3a-0123ab-0"); !s.invalid() || s.Size != 16<<20 || s.Data != 100 || s.Origin != "lin" {
 		t.Errorf("snapshot: %+v", s)
 	}
 	if why := poolFull(all, named(all, "thin")); !strings.Contains(why, "vg/pool is full: 95 % of its data and 96 %") {

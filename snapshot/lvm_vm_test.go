@@ -3,6 +3,7 @@ package snapshot
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,7 +47,8 @@ func newLogicalVolume(t *testing.T, kind, fs, vg, lv string) (dir string) {
 	} else {
 		sh(t, "lvcreate -q --size "+size+" --name "+lv+" "+vg)
 	}
-	sh(t, "mkfs."+fs+" -q /dev/"+vg+"/"+lv)
+	mkfs := map[string]string{"ext4": "mkfs.ext4 -E lazy_itable_init=0", "xfs": "mkfs.xfs"}[fs] // nothing writes later
+	sh(t, mkfs+" -q /dev/"+vg+"/"+lv)
 	dir = filepath.Join(t.TempDir(), "mnt")
 	mountDevice(t, "/dev/"+vg+"/"+lv, fs, dir)
 	return dir
@@ -68,10 +70,10 @@ func noSnapshots(t *testing.T, vg string) {
 	}
 }
 
-// write writes n KiB that can't be compressed or left out, to the disk.
-func write(t *testing.T, path, kib string) {
+// write writes n times 100 KiB, all of which the disk gets to see.
+func write(t *testing.T, path string, n int) {
 	t.Helper()
-	sh(t, "dd status=none if=/dev/urandom of="+path+" bs=1K conv=fsync count="+kib)
+	sh(t, fmt.Sprintf("dd status=none if=/dev/urandom of=%s bs=100K iflag=fullblock conv=fsync count=%d", path, n))
 }
 
 // The view shows what was there at the freeze, also what no disk had seen yet, whatever
@@ -142,7 +144,7 @@ func TestLVMPlaces(t *testing.T) {
 	r := request(t, "users", bound+"/volumes/x/_data", "metadata", top+"/meta", "config", top+"/etc/oc.yaml", "all", top)
 	r.Instance = "a-b.c"
 	p := frozen(t, r)
-	if names := volumeNames(t, "vg-a.b"); !slices.Equal(names, []string{"data-1.x", "ocbackup-a-b.c-" + testSet + "-0"}) {
+	if names := volumeNames(t, "vg-a.b"); !slices.Equal(names, []string{"data-1.x", nameOf(r, 0)}) {
 		t.Errorf("%v", names)
 	}
 	for root, file := range map[string]string{"users": "/f", "metadata": "/f", "config": "", "all": "/docker/volumes/x/_data/f"} {
@@ -162,7 +164,7 @@ func TestLVMNameTooLong(t *testing.T) {
 	top := newLogicalVolume(t, "classic", "ext4", "vg-a.b", "data")
 	r := request(t, "users", top)
 	// The longest of the names that dmsetup ls shows.
-	without := len("vg--a.b-ocbackup----" + strings.ReplaceAll(testSet, "-", "--") + "--0-cow")
+	without := len("vg--a.b-ocbackup----" + strings.ReplaceAll(testSet, "-", "--") + "--012345--0-cow")
 	r.Instance = strings.Repeat("x", 127-without)
 	p := frozen(t, r)
 	if d, why := p.How("users"); d != LVM {
@@ -186,14 +188,19 @@ func TestLVMOverflow(t *testing.T) {
 		return frozen(t, r), top
 	}
 	state := func(t *testing.T) string {
-		return sh(t, "lvs --noheadings -o lv_size,lv_attr vg/ocbackup-a-"+testSet+"-0")
+		return sh(t, "lvs --noheadings -o lv_size,lv_attr --select origin=data vg")
 	}
 
 	t.Run("room in the volume group", func(t *testing.T) {
 		p, top := freeze(t)
 		for i := range 3 {
-			write(t, top+"/"+strings.Repeat("x", i+1), "6800")
+			write(t, top+"/"+strings.Repeat("x", i+1), 68)
+			before := state(t)
 			must(t, p.Lost(t.Context()))
+			if s := state(t); s != before {
+				t.Errorf("to look has changed it: %s", s)
+			}
+			must(t, p.watchOnce(t.Context()))
 		}
 		if s := state(t); strings.Contains(s, " 8.00m") || !strings.Contains(s, "swi-a") {
 			t.Errorf("not extended: %s", s)
@@ -205,15 +212,15 @@ func TestLVMOverflow(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		p, top := freeze(t)
 		sh(t, "lvcreate -q --extents 100%FREE --name rest vg")
-		write(t, top+"/big", "6000")
-		must(t, p.Lost(t.Context()))
+		write(t, top+"/big", 60)
+		must(t, p.watchOnce(t.Context()))
 		var err error
 		for i := 0; err == nil && i < 50; i++ {
-			write(t, top+"/"+strings.Repeat("x", i+1), "100")
-			err = p.Lost(t.Context())
+			write(t, top+"/"+strings.Repeat("x", i+1), 1)
+			err = p.watchOnce(t.Context())
 		}
 		var lost *LostError
-		if !errors.As(err, &lost) || lost.Volume != top || !strings.Contains(lost.Why, "volume group vg has no more") {
+		if !errors.As(err, &lost) || lost.Volume != top || !strings.Contains(lost.Why, "% of which are taken up") {
 			t.Errorf("%v", err)
 		}
 		if s := state(t); !strings.Contains(s, "swi-a") {
@@ -224,9 +231,22 @@ func TestLVMOverflow(t *testing.T) {
 			t.Errorf("left: %v", names)
 		}
 	})
+	t.Run("all the room that it can need", func(t *testing.T) {
+		volumeGroup(t, "vg", "400")
+		top := newLogicalVolume(t, "classic", "ext4", "vg", "data")
+		sh(t, "lvextend -q --size 128M vg/data")
+		r := request(t, "users", top)
+		r.Config.LVMSize = "200m"
+		p := frozen(t, r)
+		sh(t, "umount "+top+"; dd status=none if=/dev/zero of=/dev/vg/data bs=1M count=128 conv=fsync")
+		if data := sh(t, "lvs --noheadings -o data_percent --select origin=data vg"); strings.TrimSpace(data) < "95" {
+			t.Errorf("only %s %% are taken up", data)
+		}
+		must(t, p.Lost(t.Context()))
+	})
 	t.Run("too fast", func(t *testing.T) {
 		p, top := freeze(t)
-		write(t, top+"/big", "20000")
+		write(t, top+"/big", 200)
 		var lost *LostError
 		if err := p.Watch(t.Context()); !errors.As(err, &lost) || !strings.Contains(lost.Why, "8.0 MiB of changes, and there were more") {
 			t.Errorf("%v", err)
@@ -243,24 +263,24 @@ func TestLVMThinPoolFull(t *testing.T) {
 	top := newLogicalVolume(t, "thin", "xfs", "vg", "data")
 	r := request(t, "users", top)
 	p := frozen(t, r)
-	write(t, top+"/big", "75000")
+	write(t, top+"/big", 100)
 	must(t, p.Lost(t.Context()))
 	var err error
 	for i := 0; err == nil && i < 50; i++ {
-		write(t, top+"/"+strings.Repeat("x", i+1), "1000")
+		write(t, top+"/"+strings.Repeat("x", i+1), 10)
 		err = p.Lost(t.Context())
 	}
 	var lost *LostError
 	if !errors.As(err, &lost) || !strings.Contains(lost.Why, "thin pool vg/pool is full: 9") {
 		t.Errorf("%v", err)
 	}
-	write(t, top+"/still", "1000")
+	write(t, top+"/still", 10)
 	must(t, p.Release(t.Context()))
 	noSnapshots(t, "vg")
 	// The snapshot has taken something with it: the pool is filled again.
 	d, why := find(t, r).How("users")
 	for i := 0; d == LVM && i < 10; i++ {
-		write(t, top+"/"+strings.Repeat("y", i+1), "1000")
+		write(t, top+"/"+strings.Repeat("y", i+1), 10)
 		d, why = find(t, r).How("users")
 	}
 	if d != None || !strings.Contains(why, "make room") {
@@ -321,14 +341,16 @@ func TestLVMLeftOvers(t *testing.T) {
 			if kind == "classic" {
 				size = " --size 8m"
 			}
-			others := []string{"ocbackup-a-b-" + testSet + "-0", "ocbackup-b-" + testSet + "-0", "mine"}
-			stray := "ocbackup-a-" + otherSet + "-0"
+			r := request(t, "users", top)
+			others := append(othersNames(r), "mine")
+			dead := r
+			dead.Set = otherSet
+			stray := nameOf(dead, 0)
 			for _, name := range append(others, stray) {
 				sh(t, "lvcreate -q --snapshot --name "+name+size+" vg/data")
 			}
 			before := volumeNames(t, "vg")
 			before = slices.DeleteFunc(before, func(n string) bool { return n == stray })
-			r := request(t, "users", top)
 			frozen(t, r) // and then it dies
 			removed, err := Sweep(t.Context(), SweepOptions{Instance: r.Instance, StateDir: r.StateDir, RunDir: r.RunDir, Near: []string{top}})
 			if err != nil || len(removed) != 2 {
@@ -353,7 +375,7 @@ func TestLVMKept(t *testing.T) {
 			must(t, frozen(t, r).Keep(t.Context(), time.Now().Add(time.Hour)))
 			put(t, top+"/f", "after")
 			if kind == "thin" {
-				sh(t, "lvchange -q --activate n vg/ocbackup-a-"+testSet+"-0")
+				sh(t, "lvchange -q --activate n vg/"+nameOf(r, 0))
 			}
 			kept, err := Kept(r.StateDir)
 			must(t, err)
@@ -363,7 +385,8 @@ func TestLVMKept(t *testing.T) {
 				t.Errorf("the view says %q", got)
 			}
 			must(t, view.Close(t.Context()))
-			o := SweepOptions{Instance: r.Instance, StateDir: r.StateDir, RunDir: r.RunDir, Drop: func(Record) bool { return true }}
+			expire(t, r)
+			o := SweepOptions{Instance: r.Instance, StateDir: r.StateDir, RunDir: r.RunDir}
 			if removed, err := Sweep(t.Context(), o); err != nil || len(removed) != 1 {
 				t.Errorf("%v, %v", removed, err)
 			}
@@ -376,9 +399,10 @@ func TestLVMKept(t *testing.T) {
 // Somebody else removes the snapshot.
 func TestLVMRemoved(t *testing.T) {
 	volumeGroup(t, "vg", "200")
-	p := find(t, request(t, "users", newLogicalVolume(t, "classic", "ext4", "vg", "data")))
+	r := request(t, "users", newLogicalVolume(t, "classic", "ext4", "vg", "data"))
+	p := find(t, r)
 	must(t, p.Freeze(t.Context()), p.Lost(t.Context()))
-	sh(t, "lvremove -q -f vg/ocbackup-a-"+testSet+"-0")
+	sh(t, "lvremove -q -f vg/"+nameOf(r, 0))
 	var lost *LostError
 	if err := p.Lost(t.Context()); !errors.As(err, &lost) || lost.Why != "it was removed" {
 		t.Errorf("%v", err)

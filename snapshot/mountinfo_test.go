@@ -3,33 +3,31 @@ package snapshot
 import (
 	"os"
 	"path/filepath"
-	"reflect"
-	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
-func TestParseMounts(t *testing.T) {
-	got, err := parseMounts(strings.NewReader(`36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
-40 1 0:36 /@data /srv/a\040b\011c\134d rw shared:1 master:2 - btrfs /dev/mapper/v\040g rw,ro=no,subvol=/@data
-41 40 0:40 / / ro - tmpfs  ro
-42 40 0:41 / /x rw - zfs pool/ds rw,xattr`))
-	must(t, err)
-	want := []mount{
-		{36, "98:0", "/mnt1", "/mnt2", "rw,noatime", "ext3", "/dev/root", "rw,errors=continue"},
-		{40, "0:36", "/@data", "/srv/a b\tc\\d", "rw", "btrfs", "/dev/mapper/v g", "rw,ro=no,subvol=/@data"},
-		{41, "0:40", "/", "/", "ro", "tmpfs", "", "ro"},
-		{42, "0:41", "/", "/x", "rw", "zfs", "pool/ds", "rw,xattr"},
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v", got)
-	}
-	if got[1].readOnly() || !got[2].readOnly() {
-		t.Error("read-only is told of the wrong one")
-	}
-	for _, bad := range []string{"x", "36 35 98:0 /mnt1 /mnt2 rw,noatime", "a 35 98:0 / / rw - ext3 /dev/root rw", "36 35 98:0 / / rw - ext3"} {
-		if _, err := parseMounts(strings.NewReader(bad)); err == nil || !strings.Contains(err.Error(), bad) {
-			t.Errorf("%q: %v", bad, err)
+func TestReadOnly(t *testing.T) {
+	for super, want := range map[string]bool{"rw,ro=no,subvol=/@data": false, "ro": true, "errors=continue,ro": true, "rw": false} {
+		if got := (mount{Super: super}).readOnly(); got != want {
+			t.Errorf("%s: %t", super, got)
 		}
+	}
+}
+
+// A name with blanks is read as it is.
+func TestMounts(t *testing.T) {
+	need(t)
+	dir := filepath.Join(t.TempDir(), "a b\tc\\d")
+	must(t, os.Mkdir(dir, 0o755))
+	must(t, unix.Mount("what it is", dir, "tmpfs", unix.MS_RDONLY, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	all, err := mounts()
+	must(t, err)
+	m := all[len(all)-1]
+	if m.Point != dir || m.Source != "what it is" || m.FS != "tmpfs" || m.Root != "/" || !m.readOnly() {
+		t.Errorf("got %+v", m)
 	}
 }
 
@@ -56,20 +54,28 @@ func TestMountOf(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
+	here := ownerOf("a", "/var/lib/ocbackup/a")
+	if name := makeName(here, testSet, 12); name != "ocbackup-a-"+testSet+"-4107c7-12" {
+		t.Errorf("the name %s", name)
+	}
+	if ownerOf("a", "/var/lib/ocbackup/../ocbackup/a/") != here || ownerOf("a", "/srv/ocbackup/a") == here {
+		t.Error("another path of the same directory, or another directory")
+	}
 	for _, tc := range []struct {
-		name, instance, set string
-		ours                bool
+		name, instance string
+		ours           bool
 	}{
-		{makeName("cloud.example.com", testSet, 12), "cloud.example.com", testSet, true},
-		{makeName("a-b", testSet, 0), "a-b", testSet, true},
-		{"ocbackup-a-" + testSet, "", "", false},
-		{"ocbackup--" + testSet + "-0", "", "", false},
-		{"ocbackup-a-" + testSet + "-0x", "", "", false},
-		{"x-ocbackup-a-" + testSet + "-0", "", "", false},
-		{"ocbackup-a-20261123-7f3a-0", "", "", false},
+		{makeName(ownerOf("cloud.example.com", "/x"), testSet, 12), "cloud.example.com", true},
+		{makeName(ownerOf("a-b", "/x"), testSet, 0), "a-b", true},
+		{"ocbackup-a-" + testSet + "-0", "", false},
+		{"ocbackup-a-" + testSet + "-0123ab", "", false},
+		{"ocbackup--" + testSet + "-0123ab-0", "", false},
+		{"ocbackup-a-" + testSet + "-0123ab-0x", "", false},
+		{"x-ocbackup-a-" + testSet + "-0123ab-0", "", false},
+		{"ocbackup-a-20261123-7f3a-0123ab-0", "", false},
 	} {
-		if i, s, ours := parseName(tc.name); i != tc.instance || s != tc.set || ours != tc.ours {
-			t.Errorf("%s: %q %q %t", tc.name, i, s, ours)
+		if whose, set, ours := parseName(tc.name); whose.instance != tc.instance || ours && set != testSet || ours != tc.ours {
+			t.Errorf("%s: %+v %q %t", tc.name, whose, set, ours)
 		}
 	}
 }

@@ -58,7 +58,7 @@ func Find(ctx context.Context, r Request) (*Plan, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return p, p.refuse()
+	return p, p.refuse(fail.Usage)
 }
 
 // add puts a root into the plan. Roots on one volume share its snapshot.
@@ -69,7 +69,7 @@ func (p *Plan) add(root Root, v Volume, rel string) {
 		}
 	}
 	if v.Name == "" {
-		v.Name = makeName(p.req.Instance, p.req.Set, len(p.rec.Volumes))
+		v.Name = makeName(ownerOf(p.req.Instance, p.req.StateDir), p.req.Set, len(p.rec.Volumes))
 		p.rec.Volumes = append(p.rec.Volumes, v)
 	}
 	p.rec.Roots[root.Name] = FrozenRoot{Driver: v.Driver, Path: root.Path, Volume: v.Name, Rel: rel}
@@ -89,16 +89,20 @@ func (p *Plan) drop(v Volume, why string, gone bool) {
 	}
 }
 
-// refuse returns an error if the driver was chosen by the admin and users' files can't be
-// frozen by it.
-func (p *Plan) refuse() error {
+// refuse returns an error with this code if the driver was chosen by the admin and users'
+// files can't be frozen by it.
+func (p *Plan) refuse(code fail.Code) error {
 	if !p.req.Config.Driver.explicit() {
 		return nil
 	}
 	var errs []error
 	for _, r := range p.req.Roots {
-		if why := p.why[r.Name]; r.Users && why != "" {
-			errs = append(errs, fail.Wrap(fail.Usage, errors.New(why),
+		d, why := p.How(r.Name)
+		if why == "" {
+			why = fmt.Sprintf("it does not lie below path = %q of [snapshot]", p.req.Config.Path)
+		}
+		if r.Users && d != p.req.Config.Driver {
+			errs = append(errs, fail.Wrap(code, errors.New(why),
 				fmt.Sprintf("%s (%s) can't be frozen with driver = %q of [snapshot]", r.Name, r.Path, p.req.Config.Driver),
 				`Mend that, or set driver = "auto": what can't be frozen is then stored while the server is stopped.`))
 		}
@@ -127,11 +131,6 @@ func (p *Plan) Sync(ctx context.Context) {
 		defer shut(f)
 		return unix.Syncfs(int(f.Fd()))
 	})
-}
-
-// used returns the volumes that have roots.
-func (p *Plan) used() []Volume {
-	return slices.DeleteFunc(slices.Clone(p.rec.Volumes), func(v Volume) bool { return !p.rec.used(v) })
 }
 
 // write writes the record.

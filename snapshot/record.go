@@ -37,14 +37,6 @@ type FrozenRoot struct {
 	Rel    string `json:"rel"`    // its path in that
 }
 
-// Driver returns how a root was frozen, None if it was not.
-func (r Record) Driver(root string) Driver {
-	if f, ok := r.Roots[root]; ok {
-		return f.Driver
-	}
-	return None
-}
-
 // used tells whether a root lies on the volume.
 func (r Record) used(v Volume) bool {
 	for _, f := range r.Roots {
@@ -53,6 +45,11 @@ func (r Record) used(v Volume) bool {
 		}
 	}
 	return false
+}
+
+// volumes returns those that are used, or those that are not.
+func (r Record) volumes(used bool) []Volume {
+	return slices.DeleteFunc(slices.Clone(r.Volumes), func(v Volume) bool { return r.used(v) != used })
 }
 
 // only returns a record of nothing but one of its volumes.

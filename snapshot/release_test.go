@@ -19,7 +19,6 @@ func TestRelease(t *testing.T) {
 	two, _ := loopFS(t, "btrfs", 128*megabytes)
 	put(t, one+"/users/f", "1")
 	put(t, two+"/search/f", "2")
-	name := makeName(instance, testSet, 1)
 	for _, tc := range []struct {
 		name string
 		do   func(t *testing.T, p *Plan)
@@ -43,6 +42,7 @@ func TestRelease(t *testing.T) {
 			nothingLeft(t, p.req, one, two)
 		}},
 		{"frozen in part: the name is taken", func(t *testing.T, p *Plan) {
+			name := nameOf(p.req, 1)
 			sh(t, "mkdir -p "+two+"/"+btrfsDir+"; btrfs subvolume snapshot -r "+two+" "+two+"/"+btrfsDir+"/"+name)
 			err := p.Freeze(t.Context())
 			if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "already") || !strings.Contains(err.Error(), two) {
@@ -62,7 +62,7 @@ func TestRelease(t *testing.T) {
 		}},
 		{"a snapshot that somebody removed", func(t *testing.T, p *Plan) {
 			must(t, p.Freeze(t.Context()), p.Open(t.Context()))
-			sh(t, "btrfs subvolume delete "+two+"/"+btrfsDir+"/"+name)
+			sh(t, "btrfs subvolume delete "+two+"/"+btrfsDir+"/"+nameOf(p.req, 1))
 		}},
 		{"views that somebody unmounted", func(t *testing.T, p *Plan) {
 			must(t, p.Freeze(t.Context()), p.Open(t.Context()))

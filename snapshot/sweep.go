@@ -3,9 +3,11 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ocbackup/ocbackup/atomicfile"
@@ -19,16 +21,15 @@ type SweepOptions struct {
 	StateDir string
 	RunDir   string // "" is DefaultRunDir
 	// Near are the paths of the roots. The volumes that they lie on are searched for
-	// snapshots with the instance's name that no record tells of.
+	// snapshots with the instance's name, and made with this state directory, that no record
+	// tells of.
 	Near []string
-	// Drop tells of which kept snapshots the time is over early; nil: of none. It is over
-	// anyhow past Record.Until.
-	Drop func(Record) bool
 }
 
 // Sweep removes the snapshots that runs which died have left, and kept ones whose time is
-// over. The caller holds the instance's lock. It returns what it has removed, in words for
-// people, also beside an error; the next Sweep tries again what has failed.
+// over or that are lost (Record.Lost). The caller holds the instance's lock. It returns what
+// it has removed, in words for people, also beside an error; the next Sweep tries again what
+// has failed.
 func Sweep(ctx context.Context, o SweepOptions) (removed []string, err error) {
 	if o.RunDir == "" {
 		o.RunDir = DefaultRunDir
@@ -45,20 +46,28 @@ func Sweep(ctx context.Context, o SweepOptions) (removed []string, err error) {
 			continue
 		}
 		known = append(known, r.Set)
-		if !r.Until.IsZero() && time.Now().Before(r.Until) && (o.Drop == nil || !o.Drop(r)) {
-			errs = append(errs, r.view(o.RunDir).Close(ctx)) // a restore that died may have opened it
-			continue
+		why := ""
+		if !r.Until.IsZero() && time.Now().Before(r.Until) {
+			var lost *LostError
+			if !errors.As(r.Lost(ctx), &lost) {
+				errs = append(errs, r.view(o.RunDir).Close(ctx)) // a restore that died may have opened it
+				continue
+			}
+			why = " (" + lost.Error() + ")"
 		}
+		file := recordFile(o.StateDir, r.Set)
 		err := remove(ctx, r, o.RunDir)
 		if err == nil {
-			err = await(ctx, func() error { return atomicfile.Remove(recordFile(o.StateDir, r.Set)) })
+			err = await(ctx, func() error { return atomicfile.Remove(file) })
+		} else {
+			err = fmt.Errorf("%w (what is removed, and how, is in %s: remove it by hand, and then that file)", err, file)
 		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		for _, v := range r.Volumes {
-			removed = append(removed, v.String())
+			removed = append(removed, v.String()+why)
 		}
 	}
 	if o.Instance == "" {
@@ -78,12 +87,22 @@ func sweepMounts(ctx context.Context, o SweepOptions, known []string) error {
 	}
 	errs := []error{err}
 	for _, s := range sets {
-		if setID.MatchString(s.Name()) && !slices.Contains(known, s.Name()) {
+		if !slices.Contains(known, s.Name()) && hasViews(filepath.Join(dir, s.Name()), ownerOf(o.Instance, o.StateDir)) {
 			errs = append(errs, clearMounts(ctx, filepath.Join(dir, s.Name())))
 		}
 	}
 	_ = os.Remove(dir) // as a rule it is empty now
 	return errors.Join(errs...)
+}
+
+// hasViews tells whether a directory is one of a View, of snapshots of the owner's.
+func hasViews(dir string, whose owner) bool {
+	entries, _ := os.ReadDir(dir)
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		name, hidden := strings.CutPrefix(e.Name(), ".") // View.volumeDir
+		o, set, ours := parseName(name)
+		return hidden && ours && o == whose && set == filepath.Base(dir)
+	})
 }
 
 // sweepNear looks for snapshots by their names.
@@ -112,7 +131,7 @@ func sweepNear(ctx context.Context, o SweepOptions, known []string) (removed []s
 			continue
 		}
 		seen[here.key()] = true
-		left, err := strays(ctx, *here, o.Instance, known)
+		left, err := strays(ctx, *here, ownerOf(o.Instance, o.StateDir), known)
 		errs = append(errs, err)
 		for i, err := range each(ctx, left, destroy) {
 			if err == nil {
@@ -124,12 +143,12 @@ func sweepNear(ctx context.Context, o SweepOptions, known []string) (removed []s
 	return removed, errors.Join(errs...)
 }
 
-// strays returns the snapshots beside a volume that are the instance's and of no known set.
-func strays(ctx context.Context, here Volume, instance string, known []string) (left []Volume, err error) {
+// strays returns the snapshots beside a volume that are the owner's and of no known set.
+func strays(ctx context.Context, here Volume, own owner, known []string) (left []Volume, err error) {
 	err = errors.Join(each(ctx, []Volume{here}, func(ctx context.Context, d driver, v *Volume) error {
 		found, err := d.list(ctx, v)
 		for _, s := range found {
-			if whose, set, ours := parseName(s.Name); ours && whose == instance && !slices.Contains(known, set) {
+			if whose, set, ours := parseName(s.Name); ours && whose == own && !slices.Contains(known, set) {
 				left = append(left, s)
 			}
 		}

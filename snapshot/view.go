@@ -135,9 +135,9 @@ func show(from, path string) error {
 	return bind(from, path)
 }
 
-// sameInode tells whether two paths have the same type and number of inode: a snapshot
-// keeps those.
-func sameInode(a, b string) (bool, error) {
+// sameInode tells whether two paths have the same type and, if it is to be compared,
+// number of inode: a snapshot keeps that, a copy does not.
+func sameInode(a, b string, number bool) (bool, error) {
 	var s, t unix.Stat_t
 	if err := unix.Lstat(a, &s); err != nil {
 		return false, &os.PathError{Op: "stat", Path: a, Err: err}
@@ -145,5 +145,5 @@ func sameInode(a, b string) (bool, error) {
 	if err := unix.Lstat(b, &t); err != nil {
 		return false, &os.PathError{Op: "stat", Path: b, Err: err}
 	}
-	return s.Ino == t.Ino && s.Mode&unix.S_IFMT == t.Mode&unix.S_IFMT, nil
+	return (s.Ino == t.Ino || !number) && s.Mode&unix.S_IFMT == t.Mode&unix.S_IFMT, nil
 }

@@ -103,7 +103,7 @@ func (zfs) destroy(ctx context.Context, v *Volume) error {
 }
 
 func (zfs) lost(ctx context.Context, v *Volume) (why string) {
-	if there, err := v.beside(ctx); err == nil && !slices.Contains(there, v.snapshot()) {
+	if there, err := v.beside(ctx); err == nil && slices.Contains(there, v.Source) && !slices.Contains(there, v.snapshot()) {
 		return "it was destroyed"
 	}
 	return ""

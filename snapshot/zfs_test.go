@@ -114,14 +114,15 @@ func TestZFSViewStaysAsItWas(t *testing.T) {
 // nothing else.
 func TestZFSLeftOvers(t *testing.T) {
 	inZFS(t, func(t *testing.T) {
-		for _, name := range []string{"ocbackup-a-b-" + testSet + "-0", "ocbackup-b-" + testSet + "-0", "mine"} {
+		r := request(t, "users", pool)
+		for _, name := range append(othersNames(r), "mine") {
 			sh(t, "zfs snapshot tank@"+name)
 		}
 		before := datasets(t)
 		put(t, pool+"/f", "before")
-		r := request(t, "users", pool)
 		frozen(t, r) // and then it dies
-		stray := "ocbackup-a-" + otherSet + "-0"
+		r.Set = otherSet
+		stray := nameOf(r, 0)
 		sh(t, "zfs snapshot tank@"+stray+"; zfs clone tank@"+stray+" tank/"+stray)
 		removed, err := Sweep(t.Context(), SweepOptions{Instance: r.Instance, StateDir: r.StateDir, RunDir: r.RunDir, Near: []string{pool}})
 		if err != nil || len(removed) != 2 {
@@ -152,7 +153,8 @@ func TestZFSKept(t *testing.T) {
 			t.Errorf("the view says %q", got)
 		}
 		must(t, view.Close(t.Context()))
-		o := SweepOptions{Instance: r.Instance, StateDir: r.StateDir, RunDir: r.RunDir, Drop: func(Record) bool { return true }}
+		expire(t, r)
+		o := SweepOptions{Instance: r.Instance, StateDir: r.StateDir, RunDir: r.RunDir}
 		if removed, err := Sweep(t.Context(), o); err != nil || len(removed) != 1 {
 			t.Errorf("%v, %v", removed, err)
 		}
@@ -166,9 +168,13 @@ func TestZFSKept(t *testing.T) {
 // What others do: one removes the snapshot, one needs it for something else.
 func TestZFSOthers(t *testing.T) {
 	inZFS(t, func(t *testing.T) {
-		snapshot := "tank@ocbackup-a-" + testSet + "-0"
-		p := find(t, request(t, "users", pool))
+		r := request(t, "users", pool)
+		snapshot := "tank@" + nameOf(r, 0)
+		p := find(t, r)
 		must(t, p.Freeze(t.Context()), p.Lost(t.Context()))
+		sh(t, "zpool export tank")
+		must(t, p.Lost(t.Context())) // it may come back
+		sh(t, "zpool import -d /run tank")
 		sh(t, "zfs destroy "+snapshot)
 		var lost *LostError
 		if err := p.Lost(t.Context()); !errors.As(err, &lost) || lost.Why != "it was destroyed" {
@@ -179,7 +185,7 @@ func TestZFSOthers(t *testing.T) {
 		}
 		must(t, p.Release(t.Context()))
 
-		p = find(t, request(t, "users", pool))
+		p = find(t, r)
 		must(t, p.Freeze(t.Context()))
 		sh(t, "zfs clone "+snapshot+" tank/mine")
 		if err := p.Release(t.Context()); err == nil || !strings.Contains(err.Error(), "tank/mine") {
@@ -199,7 +205,7 @@ func TestZFSRefused(t *testing.T) {
 	inZFS(t, func(t *testing.T) {
 		r := request(t, "users", pool)
 		r.Config.Driver, r.Roots[0].Users = ZFS, true
-		r.Instance = strings.Repeat("x", datasetNameMax-len("tank/ocbackup--"+testSet+"-0"))
+		r.Instance = strings.Repeat("x", datasetNameMax-len("tank/ocbackup--"+testSet+"-012345-0"))
 		must(t, find(t, r).Rehearse(t.Context()))
 		refused := func(why string) {
 			t.Helper()
@@ -223,7 +229,7 @@ func TestZFSRefused(t *testing.T) {
 // The real ZFS shows its snapshots in the dataset: no clone is made, and none is removed.
 func TestZFSShowsSnapshots(t *testing.T) {
 	live := t.TempDir()
-	v := &Volume{Driver: ZFS, Name: "ocbackup-a-" + testSet + "-0", Source: "tank", Live: live}
+	v := &Volume{Driver: ZFS, Name: nameOf(request(t), 0), Source: "tank", Live: live}
 	shown := filepath.Join(live, ".zfs/snapshot", v.Name)
 	must(t, os.MkdirAll(shown, 0o755))
 	t.Setenv("PATH", "/nowhere")
