@@ -81,7 +81,7 @@ func (r *run) away() string {
 	if r.mirror != nil {
 		parts = append(parts, fmt.Sprintf("bucket %.1f s (%s)", d.Bucket, newObjects(r.mirror.cold)))
 	}
-	return strings.Join(append(parts, fmt.Sprintf("ready again %.1f s, downtime %.1f s", d.Start+d.Ready, d.Total)), ", ")
+	return strings.Join(append(parts, fmt.Sprintf("started %.1f s, ready %.1f s, downtime %.1f s", d.Start, d.Ready, d.Total)), ", ")
 }
 
 // arm writes down what is about to be stopped and starts the guard, which brings

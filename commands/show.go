@@ -3,6 +3,7 @@ package commands
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -130,9 +131,22 @@ func printSet(w io.Writer, s *manifest.Set, local map[string]time.Time) {
 
 // parts says what a downtime consists of.
 func parts(d manifest.Downtime) string {
-	freeze := ""
-	if d.Freeze > 0 {
-		freeze = "freeze " + seconds(d.Freeze) + ", "
+	var out []string
+	for _, p := range []struct {
+		what   string
+		took   float64
+		always bool
+	}{
+		{"stop", d.Stop, true},
+		{"freeze", d.Freeze, false},
+		{"store", d.Store, false},
+		{"bucket", d.Bucket, false}, // beside store
+		{"start", d.Start, true},
+		{"ready", d.Ready, true},
+	} {
+		if p.always || p.took > 0 {
+			out = append(out, p.what+" "+seconds(p.took))
+		}
 	}
-	return fmt.Sprintf("stop %s, %sstore %s, start %s, ready %s", seconds(d.Stop), freeze, seconds(d.Store), seconds(d.Start), seconds(d.Ready))
+	return strings.Join(out, ", ")
 }

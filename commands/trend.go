@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"golang.org/x/term"
+
+	"github.com/ocbackup/ocbackup/manifest"
 )
 
 // trendSets is how many of the newest sets a trend is made of.
@@ -21,7 +23,8 @@ type trend struct {
 	Most   float64 `json:"most_s"`
 	Last   float64 `json:"last_s"`
 
-	each []float64 // oldest first
+	each  []float64 // oldest first
+	parts manifest.Downtime
 }
 
 // trendOf sums up the last sets that had a downtime. It is nil when there is none,
@@ -38,6 +41,7 @@ func trendOf(sets []setView) *trend {
 		}
 		instance = s.Instance
 		t.each = append(t.each, s.Downtime)
+		t.parts = *s.Parts
 	}
 	t.each = t.each[max(0, len(t.each)-trendSets):]
 	if t.Sets = len(t.each); t.Sets == 0 {
@@ -62,6 +66,7 @@ func printTrend(w io.Writer, sets []setView) {
 	}
 	fmt.Fprintf(w, "\nDowntime of the last %d sets: %s median (%s to %s), last %s%s\n",
 		t.Sets, seconds(t.Median), seconds(t.Least), seconds(t.Most), seconds(t.Last), bars)
+	fmt.Fprintf(w, "The last: %s\n", parts(t.parts))
 }
 
 // bars draws the downtimes, beside the longest of them.

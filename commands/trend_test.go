@@ -50,8 +50,10 @@ func TestPrintTrend(t *testing.T) {
 		t.Errorf("one set is no trend: %s", &b)
 	}
 	sets := downtimes(9.1, 7.7, 6.9, 7.2)
+	sets[3].Parts = &manifest.Downtime{Stop: 3.1, Freeze: 0.2, Bucket: 1.2, Start: 0.3, Ready: 2.4}
 	printTrend(&b, sets)
-	if want := "\nDowntime of the last 4 sets: 7.5 s median (6.9 s to 9.1 s), last 7.2 s\n"; b.String() != want {
+	if want := "\nDowntime of the last 4 sets: 7.5 s median (6.9 s to 9.1 s), last 7.2 s\n" +
+		"The last: stop 3.1 s, freeze 0.2 s, bucket 1.2 s, start 0.3 s, ready 2.4 s\n"; b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)
 	}
 	if got := trendOf(downtimes(3, 0.1, 6, 5.9)).bars(); got != "▅▁██" {
