@@ -66,12 +66,14 @@ func playMain(dir, mode string) int {
 	}
 	err = errors.Join(err, Write(dir, j))
 	child := exec.Command("sleep", "60") // a child that outlives its parent holds nothing that the guard waits for
+	// Started first: while it is being started it has the lock as well, and the guard of an
+	// overdue run acts at once.
+	if err == nil {
+		err = child.Start()
+	}
 	var g *Guard
 	if err == nil {
 		g, err = Arm(dir)
-	}
-	if err == nil {
-		err = child.Start()
 	}
 	if err != nil {
 		fmt.Println("failed:", err)
