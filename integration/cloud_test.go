@@ -101,7 +101,7 @@ func prepareCloudIn(t testing.TB, dir, driver, fixture string) *cloud {
 	c := &cloud{t: t, dir: dir, name: "cloud.test", driver: driver, env: env.ServerEnv(t, dir, driver, fixture)}
 	// Enough writes to make a copy of the running tree inconsistent, and not so many
 	// that a dozen servers keep the machine busy.
-	c.env = append(c.env, "STANDIN_INTERVAL=20ms")
+	c.env = append(c.env, "STANDIN_INTERVAL=50ms")
 	c.web = c.serverEnv("PROXY_HTTP_ADDR")
 	newRepository(t, c.path("repository"))
 	if driver == "decomposeds3" {

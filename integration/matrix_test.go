@@ -44,6 +44,8 @@ func TestBackupDisturbed(t *testing.T) {
 						continue
 					case driver == "decomposeds3" && !bucket && (action.name != "KILL" || point != "cold.stored"):
 						continue
+					case (point == "hot.end" || point == "store.begin") && (action.name == "INT" || action.name == "TERM"):
+						continue // nothing is different from their neighbours
 					}
 					ok := t.Run(point, func(t *testing.T) {
 						c := c.with(t)

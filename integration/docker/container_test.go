@@ -23,7 +23,7 @@ func TestContainer(t *testing.T) {
 	env.ExtractFixture(t, "opencloud-4.0-posix", p.dir)
 	mustRun(t, "chown", "-R", "1000:1000", p.path("config"), p.path("data"))
 	create := []string{
-		"run", "-d", "--name", p.name, "--restart", "unless-stopped", "-e", "OC_URL=https://cloud.test", "-e", "STANDIN_INTERVAL=20ms",
+		"run", "-d", "--name", p.name, "--restart", "unless-stopped", "-e", "OC_URL=https://cloud.test", "-e", "STANDIN_INTERVAL=50ms",
 		"--label", "com.docker.compose.project=" + p.name, "--label", "com.docker.compose.service=opencloud", // for the helpers
 		"-v", p.path("config") + ":/etc/opencloud", "-v", p.path("data") + ":/var/lib/opencloud", p.image,
 	}

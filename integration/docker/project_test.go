@@ -29,7 +29,7 @@ const (
     environment:
       OC_URL: https://${OC_DOMAIN:-localhost}
       STORAGE_USERS_DRIVER: posix
-      STANDIN_INTERVAL: 20ms
+      STANDIN_INTERVAL: 50ms
       SECRET: "a$$b"
     volumes:
       - ./config/opencloud/csp.yaml:/etc/opencloud/csp.yaml

@@ -55,7 +55,7 @@ func (h *host) install(t *testing.T, fixture string) {
 	t.Helper()
 	h.Must(t, "cp", "/usr/bin/opencloud", binary)
 	h.WriteFile(t, "/etc/systemd/system/opencloud.service.d/binary.conf", "[Service]\nExecStart=\nExecStart="+binary+" server\n", 0o644)
-	h.OpenCloud(t, fixture, append([]string{"STANDIN_INTERVAL=20ms"}, h.bucket...)...)
+	h.OpenCloud(t, fixture, append([]string{"STANDIN_INTERVAL=50ms"}, h.bucket...)...)
 }
 
 // schedule installs ocbackup's units.

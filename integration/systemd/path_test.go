@@ -103,7 +103,7 @@ echo "$(id -un) $SEARCH_DEBUG_ADDR $*" >> `+calls+`
 	for _, f := range []string{calls, "/var/log/opencloud-events"} {
 		h.WriteFile(t, f, "", 0o666)
 	}
-	h.OpenCloud(t, "opencloud-4.0-posix", "STANDIN_INTERVAL=20ms", "SEARCH_DEBUG_ADDR=127.0.0.1:19224")
+	h.OpenCloud(t, "opencloud-4.0-posix", "STANDIN_INTERVAL=50ms", "SEARCH_DEBUG_ADDR=127.0.0.1:19224")
 	h.Must(t, "ocbackup", "init", "--systemd", unit, "--name", name, "--repository", repository)
 	called := func(args string) {
 		t.Helper()
