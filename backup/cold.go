@@ -230,7 +230,7 @@ func (r *run) finalPass(ctx context.Context, step progress.Step) error {
 		return r.storeRoots(gctx, step, roots)
 	})
 	g.Go(func() error { return r.copyDelta(gctx, step) })
-	g.Go(func() error { return r.recount(gctx, roots) })
+	g.Go(func() error { return r.recount(gctx) })
 	if !r.searchFreezes() {
 		r.judgeIndex(gctx)
 	}
@@ -318,10 +318,9 @@ func (r *run) watch(ctx context.Context, callOff context.CancelCauseFunc) {
 // recount brings the census of the hot pass up to the frozen moment, of the roots that are
 // stored in the window and of those that commands have frozen. That of roots that were
 // seeded is done before they are stored.
-func (r *run) recount(ctx context.Context, roots []*root) error {
+func (r *run) recount(ctx context.Context) error {
 	for _, x := range r.roots {
-		inWindow := slices.Contains(roots, x) && x.seed == nil
-		if !x.onDisk() || !inWindow && (!x.freezes() || x.trusted()) {
+		if !x.onDisk() || x.seed != nil || x.freezes() && x.trusted() {
 			continue
 		}
 		if _, err := r.recountRoot(ctx, x); err != nil {

@@ -80,11 +80,22 @@ func (r *run) takeDrivers() {
 	}
 }
 
+// freezable lists the roots that are read from snapshots.
+func (r *run) freezable() []*root {
+	var out []*root
+	for _, x := range r.roots {
+		if x.freezes() {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
 // freezing names the drivers that the run uses.
 func (r *run) freezing() string {
 	var names []string
-	for _, x := range r.roots {
-		if d := string(x.driver); x.freezes() && !slices.Contains(names, d) {
+	for _, x := range r.freezable() {
+		if d := string(x.driver); !slices.Contains(names, d) {
 			names = append(names, d)
 		}
 	}
@@ -120,12 +131,7 @@ func (r *run) tryFreezing(ctx context.Context, step progress.Step) error {
 	if err := r.plan.Rehearse(ctx); err != nil {
 		return fail.Wrap(fail.CodeOf(err), err, "make snapshots (a trial, with OpenCloud running)", "mend it, or set driver in [snapshot] to \"auto\" or \"none\"")
 	}
-	var could []*root
-	for _, x := range r.roots {
-		if x.freezes() {
-			could = append(could, x)
-		}
-	}
+	could := r.freezable()
 	r.takeDrivers()
 	for _, x := range could {
 		if !x.freezes() {
@@ -155,12 +161,7 @@ func (r *run) freeze(ctx context.Context, step progress.Step) error {
 
 // storeFrozen stores from the snapshots, with the instance at work again.
 func (r *run) storeFrozen(ctx context.Context, step progress.Step) (string, error) {
-	var frozen []*root
-	for _, x := range r.roots {
-		if x.freezes() {
-			frozen = append(frozen, x)
-		}
-	}
+	frozen := r.freezable()
 	if len(frozen) == 0 {
 		return "", nil
 	}
