@@ -15,16 +15,22 @@ type lines struct {
 }
 
 func (l *lines) Write(p []byte) (int, error) {
-	l.part = append(l.part, p...)
-	for {
-		i := bytes.IndexByte(l.part, '\n')
+	for rest := p; ; {
+		i := bytes.IndexByte(rest, '\n')
 		if i < 0 {
+			l.part = append(l.part, rest...)
 			return len(p), nil
 		}
-		if err := l.on(l.part[:i]); err != nil {
+		line := rest[:i]
+		if len(l.part) > 0 {
+			l.part = append(l.part, line...)
+			line = l.part
+		}
+		if err := l.on(line); err != nil {
 			return 0, err
 		}
-		l.part = l.part[i+1:]
+		l.part = l.part[:0]
+		rest = rest[i+1:]
 	}
 }
 

@@ -2,7 +2,6 @@ package repo
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -39,22 +38,18 @@ func (r *Repo) Ls(ctx context.Context, snapshot, dir string, fn func(Node) error
 	}
 	seen := false
 	_, err := r.run(ctx, call{command: "ls", args: args, onLine: func(line []byte) error {
-		var m struct {
-			Node
-			Message string `json:"message_type"`
-			Struct  string `json:"struct_type"` // what message_type was called at first
-		}
-		if !strings.HasPrefix(string(line), "{") {
+		if len(line) == 0 || line[0] != '{' {
 			return nil
 		}
-		if err := json.Unmarshal(line, &m); err != nil {
+		n, ok, err := parseNode(line)
+		if err != nil {
 			return fmt.Errorf("understand restic's list of snapshot %s: %w", snapshot, err)
 		}
-		if m.Message != "node" && m.Struct != "node" {
+		if !ok {
 			return nil
 		}
 		seen = true
-		return fn(m.Node)
+		return fn(n)
 	}})
 	if err == nil && !seen && dir != "/" {
 		err = notInSnapshot(snapshot, dir)

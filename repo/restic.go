@@ -78,13 +78,17 @@ func (r *Repo) runOnce(ctx context.Context, c call) (*outcome, error) {
 	tries := 0
 	// No Secrets for proc: it cuts them out before the lines are parsed, and a
 	// secret can be part of the JSON itself. Nothing of what proc captured leaves here.
+	out, err := openStream(c.stdout(stop))
+	if err != nil {
+		return o, fmt.Errorf("restic %s: %w", c.command, err)
+	}
 	res, err := proc.Run(runCtx, proc.Cmd{
 		Name:     r.opt.Binary,
 		Args:     r.args(c),
 		Dir:      c.dir,
 		Env:      env.list(),
 		CleanEnv: true,
-		Stdout:   c.stdout(stop),
+		Stdout:   out.writer(),
 		OnStderr: func(line string) {
 			o.take(line, redact)
 			if strings.HasPrefix(line, "Stat(<config/>) returned error, retrying") {
@@ -94,6 +98,9 @@ func (r *Repo) runOnce(ctx context.Context, c call) (*outcome, error) {
 			}
 		},
 	})
+	if e := out.finish(); err == nil {
+		err = e
+	}
 	if res != nil {
 		o.stdout = res.Stdout
 	}
