@@ -22,6 +22,9 @@ type SetInventory struct {
 // UsageOptions say how usage is counted.
 type UsageOptions struct {
 	OnProgress func(Progress)
+	// OnLost, which may be nil, is told of each object that is lost where in the pool it
+	// should lie (Object.Path), and how many bytes lie there; -1: nothing does.
+	OnLost func(path string, held int64)
 }
 
 // SetUsage is what one set needs of a pool.
@@ -84,7 +87,15 @@ func (p *Pool) Usage(ctx context.Context, sets []SetInventory, o UsageOptions) (
 		if want != nil {
 			u.need(want)
 		}
+		lost := len(u.Lost)
 		u.hold(want, there, sets)
+		if len(u.Lost) > lost && o.OnLost != nil {
+			held := int64(-1)
+			if there != nil {
+				held = there.Size
+			}
+			o.OnLost(want.Path, held)
+		}
 		return context.Cause(ctx)
 	})
 	if len(u.Lost) > 0 {
