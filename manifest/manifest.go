@@ -5,7 +5,9 @@ package manifest
 import (
 	"time"
 
+	"github.com/ocbackup/ocbackup/catalog"
 	"github.com/ocbackup/ocbackup/census"
+	"github.com/ocbackup/ocbackup/certificate"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/control"
 	"github.com/ocbackup/ocbackup/opencloud/index"
@@ -51,6 +53,12 @@ type Manifest struct {
 	// Bucket is set where the blobs lie in an S3 bucket, and the set holds them.
 	Bucket *Bucket `json:"bucket,omitempty"`
 
+	// Catalog is what the set's catalog lists; nil of a set without the metadata.
+	Catalog *catalog.Summary `json:"catalog,omitempty"`
+	// Certificate is the outcome of joining that with the blobs; nil where the set does
+	// not hold both.
+	Certificate *Proof `json:"certificate,omitempty"`
+
 	Search       index.Verdict `json:"search"`
 	NotProtected []string      `json:"not_protected,omitempty"`
 }
@@ -59,6 +67,29 @@ type Manifest struct {
 type Image struct {
 	Ref    string `json:"ref"`
 	Digest string `json:"digest"`
+}
+
+// Proof sums the certificate of a set up: the whole of it, with all findings, is the
+// file certificate.json beside the manifest.
+type Proof struct {
+	// Nodes is how many were joined; Classes says how they fared.
+	Nodes   uint64                                  `json:"nodes"`
+	Classes map[certificate.Class]certificate.Tally `json:"classes"`
+	// Findings is how many things are not in order, orphans not counted; Fatal how many
+	// of them mean that data of a user is lost.
+	Findings uint64 `json:"findings"`
+	Fatal    uint64 `json:"fatal"`
+}
+
+// ProofOf sums a certificate up.
+func ProofOf(c *certificate.Certificate) *Proof {
+	p := &Proof{Nodes: c.Nodes, Classes: c.Classes, Fatal: c.Fatal, Findings: c.More}
+	for _, f := range c.Findings {
+		if f.Class != certificate.Orphan {
+			p.Findings++
+		}
+	}
+	return p
 }
 
 // Root is one root as it was stored.

@@ -59,7 +59,7 @@ func (e *NotFoundError) Error() string {
 	case e.Sets == 0:
 		return "the repository holds no set" + of
 	case e.ID == Latest:
-		return fmt.Sprintf("none of the %d sets%s is complete and undamaged", e.Sets, of)
+		return fmt.Sprintf("none of the %d sets%s is complete, consistent and undamaged", e.Sets, of)
 	}
 	return fmt.Sprintf("no set %q among the %d sets%s", e.ID, e.Sets, of)
 }

@@ -42,10 +42,22 @@ type Set struct {
 	Missing []string
 }
 
+// Inconsistent tells whether data of users was lost already when the set was made: its
+// certificate has fatal findings. It is never taken for the latest.
+func (s *Set) Inconsistent() bool {
+	return s.Manifest != nil && s.Manifest.Certificate != nil && s.Manifest.Certificate.Fatal > 0
+}
+
+// Beside are the files that are stored beside a manifest, by name: Contents of small ones,
+// Paths of those that are on disk already.
+type Beside struct {
+	Contents map[string][]byte
+	Paths    map[string]string
+}
+
 // Store writes the manifest and the files beside it as the snapshot that commits
-// the set, and returns that snapshot's id. inventory is the path of the bucket's
-// inventory, "" without one.
-func Store(ctx context.Context, r *repo.Repo, m *Manifest, files map[string][]byte, inventory string) (string, error) {
+// the set, and returns that snapshot's id.
+func Store(ctx context.Context, r *repo.Repo, m *Manifest, files Beside) (string, error) {
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return "", fmt.Errorf("encode manifest: %w", err)
@@ -64,13 +76,13 @@ func Store(ctx context.Context, r *repo.Repo, m *Manifest, files map[string][]by
 	if err := write(FileName, append(data, '\n')); err != nil {
 		return "", err
 	}
-	for name, b := range files {
+	for name, b := range files.Contents {
 		if err := write(name, b); err != nil {
 			return "", err
 		}
 	}
-	if inventory != "" {
-		if err := linkOrCopy(inventory, filepath.Join(tmp, dir, InventoryFile)); err != nil {
+	for name, path := range files.Paths {
+		if err := linkOrCopy(path, filepath.Join(tmp, dir, name)); err != nil {
 			return "", err
 		}
 	}
@@ -181,7 +193,7 @@ func Find(ctx context.Context, r *repo.Repo, cacheDir, id string) (*Set, error) 
 }
 
 // Pick is Find for a caller that has the sets already. "latest" is the newest set
-// that is full, undamaged and complete; among the sets of several instances it
+// that is full, undamaged, complete and consistent; among the sets of several instances it
 // means nothing, unless instance names one. Its error is a *NotFoundError, an
 // *AmbiguousError or an *InstancesError, and carries fail.Usage and what to do.
 func Pick(sets []Set, id, instance string) (*Set, error) {
@@ -195,7 +207,7 @@ func pick(sets []Set, id, instance string) (*Set, error) {
 			return nil, &InstancesError{Names: names}
 		}
 		for i := len(sets) - 1; i >= 0; i-- {
-			if s := &sets[i]; s.Err == nil && s.Manifest.Full && len(s.Missing) == 0 {
+			if s := &sets[i]; s.Err == nil && s.Manifest.Full && len(s.Missing) == 0 && !s.Inconsistent() {
 				return s, nil
 			}
 		}

@@ -268,7 +268,11 @@ func storeSetOf(ctx context.Context, r *repo.Repo, c *config.Config, inventory s
 	if change != nil {
 		change(m)
 	}
-	_, err := manifest.Store(ctx, r, m, map[string][]byte{"ocbackup.toml": config.Render(c)}, inventory)
+	beside := manifest.Beside{Contents: map[string][]byte{"ocbackup.toml": config.Render(c)}}
+	if inventory != "" {
+		beside.Paths = map[string]string{manifest.InventoryFile: inventory}
+	}
+	_, err := manifest.Store(ctx, r, m, beside)
 	return set, err
 }
 

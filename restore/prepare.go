@@ -135,6 +135,9 @@ func (r *run) findSet(ctx context.Context) error {
 	}
 	r.set = set
 	m := set.Manifest
+	if set.Inconsistent() {
+		r.note("Set " + set.ID + " lacks data that the instance had lost already when the set was made: see \"ocbackup show --findings " + set.ID + "\".")
+	}
 	r.res.Set, r.res.Instance, r.res.OpenCloud = set.ID, m.Instance, m.OpenCloud
 	r.res.Full = len(r.Components) == 0
 	r.res.Components = r.Components
