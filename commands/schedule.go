@@ -14,6 +14,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/schedule"
+	"github.com/ocbackup/ocbackup/verify"
 )
 
 func scheduleCommand() *cli.Command {
@@ -120,6 +121,7 @@ func planFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "backup", Value: schedule.DefaultBackup, Usage: "`WHEN` to back up, as a calendar event of systemd.time(7), or \"off\""},
 		&cli.StringFlag{Name: "check", Value: schedule.DefaultCheck, Usage: "`WHEN` to verify what is stored, in the same form, or \"off\""},
+		&cli.StringFlag{Name: "read-data", Usage: "have each verification read this `PART` of the data too: next/10 reads all of it in ten runs"},
 		&cli.DurationFlag{Name: "randomized-delay", Value: schedule.DefaultDelay, Usage: "start up to `TIME` later, so that many machines do not start at once"},
 		&cli.StringFlag{Name: "memory-max", Usage: "memory `LIMIT` of a backup: 2G, 50%"},
 		&cli.StringFlag{Name: "cpu-quota", Usage: "CPU `LIMIT` of a backup: 100% is one CPU"},
@@ -139,6 +141,11 @@ func schedulePlan(c *cli.Context) (*env, *schedule.Plan, error) {
 			return nil, nil, err
 		}
 	}
+	if part := c.String("read-data"); part != "" {
+		if _, err := verify.ParsePart(part); err != nil {
+			return nil, nil, err
+		}
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return nil, nil, fail.Wrap(fail.Failed, err, "find ocbackup's own path", "")
@@ -148,7 +155,7 @@ func schedulePlan(c *cli.Context) (*env, *schedule.Plan, error) {
 	}
 	plan, err := schedule.Render(schedule.Options{
 		Config: e.cfg, Program: program,
-		Backup: c.String("backup"), Check: c.String("check"), RandomizedDelay: c.Duration("randomized-delay"),
+		Backup: c.String("backup"), Check: c.String("check"), ReadData: c.String("read-data"), RandomizedDelay: c.Duration("randomized-delay"),
 		OnFailure: c.String("on-failure"),
 		MemoryMax: c.String("memory-max"), CPUQuota: c.String("cpu-quota"), IOWeight: c.Int("io-weight"), Nice: c.Int("nice"),
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"regexp"
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
@@ -21,37 +20,47 @@ func verifyCommand() *cli.Command {
 		Name:      "verify",
 		Usage:     "find out whether sets can be restored",
 		ArgsUsage: "[SET]",
-		Description: `Holds the manifest of a set (the newest, unless SET names one) against what the
-repository has, and has restic check the repository's structure. With --read-data a
-part of all data is read and checked too. OpenCloud is not touched. Damage found is
-exit code 4.
+		Description: `Holds a set (the newest, unless SET names one) against what the repository and the
+pool have of it: its snapshots, its catalog, and for every file, version and trash
+item the content that its metadata name, as the set's certificate did when it was
+made. What is lost is named by its path. restic checks the repository's structure.
+
+--read-data n/t also reads a part of all data, and holds contents and objects of the
+pool against the hashes in the metadata: t runs with n from 1 to t read everything.
+next/t takes the part that was read longest ago. x% has restic read that much of the
+repository's packs, at random, and nothing else.
+
+OpenCloud is not touched. Damage found is exit code 4; --json lists up to 1,000 files.
 
 EXAMPLES:
    ocbackup verify                          the newest set
    ocbackup verify --all                    every set
    ocbackup verify --read-data 3/10         and the third tenth of all data
+   ocbackup verify --read-data next/30      once a day: everything within a month
 
 ` + exitCodes,
 		Flags: append(repositoryFlags(),
 			&cli.BoolFlag{Name: "all", Usage: "verify every set"},
-			&cli.StringFlag{Name: "read-data", Usage: "read and check this `PART` of the data too: n/t, or x%"},
+			&cli.StringFlag{Name: "read-data", Usage: "read and check this `PART` of the data too: n/t, next/t, or x%"},
 		),
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 || c.Bool("all") && c.NArg() > 0 {
 				return fail.Usagef("see \"ocbackup verify --help\"", "verify takes one SET, or --all")
 			}
-			part := c.String("read-data")
-			if part != "" && !readData.MatchString(part) {
-				return fail.Usagef("use for example 1/10, or 5%", "--read-data: %q is no part", part)
+			part, err := verify.ParsePart(c.String("read-data"))
+			if err != nil {
+				return err
 			}
 			e, r, err := openRepository(c)
 			if err != nil {
 				return err
 			}
-			rep, err := verify.Run(c.Context, verify.Options{
-				Repo: r, Set: c.Args().First(), All: c.Bool("all"), ReadData: part, Report: e.rep, Pool: e.poolOf,
-			})
+			o := verify.Options{Repo: r, Set: c.Args().First(), All: c.Bool("all"), Part: part, Report: e.rep, Pool: e.poolOf}
+			if e.cfg != nil {
+				o.StateDir = e.cfg.StateDir
+			}
+			rep, err := verify.Run(c.Context, o)
 			if rep == nil {
 				return err
 			}
@@ -76,27 +85,58 @@ EXAMPLES:
 	}
 }
 
-var readData = regexp.MustCompile(`^([1-9][0-9]*/[1-9][0-9]*|[0-9.]+%)$`)
+// shown is how many findings of a kind the screen takes.
+const shown = 20
 
 func printVerify(w io.Writer, rep *verify.Report) {
-	for _, s := range rep.Sets {
+	for i := range rep.Sets {
+		s := &rep.Sets[i]
 		verdict := "sound"
 		switch {
-		case len(s.Findings) > 0:
+		case !s.Sound():
 			verdict = "DAMAGED"
 		case len(rep.Pool) > 0 && s.Objects > 0:
 			verdict = "see its pool"
 		}
 		fmt.Fprintf(w, "%s  %s  %s files, %s\n", s.Set, verdict, humanize.Comma(int64(s.Files)), humanize.IBytes(s.Bytes))
-		for _, f := range s.Findings {
-			fmt.Fprintln(w, "  - "+f)
+		printSome(w, "  - ", s.Findings, 0)
+		switch c := s.Certificate; {
+		case c == nil && s.Uncertified != "":
+			fmt.Fprintln(w, "  no certificate: "+s.Uncertified)
+		case c != nil:
+			fmt.Fprintln(w, "  "+c.Line())
+			var lost []string
+			for _, f := range c.Findings {
+				if f.Fatal {
+					lost = append(lost, f.String())
+				}
+			}
+			printSome(w, "  - ", lost, c.Fatal-uint64(len(lost)))
+		}
+		if s.Read > 0 {
+			fmt.Fprintf(w, "  read and compared: %s contents, %s\n", humanize.Comma(int64(s.Read)), humanize.IBytes(s.ReadBytes))
 		}
 	}
+	var pool []string
 	for _, f := range rep.Pool {
-		fmt.Fprintln(w, "pool: "+bucket.String(f))
+		pool = append(pool, bucket.String(f))
 	}
-	for _, f := range rep.Repository {
-		fmt.Fprintln(w, "repository: "+f)
+	printSome(w, "pool: ", pool, 0)
+	printSome(w, "repository: ", rep.Repository, 0)
+}
+
+// printSome prints the first lines, and how many there are beside those, with more that
+// nothing lists.
+func printSome(w io.Writer, before string, lines []string, more uint64) {
+	for i, l := range lines {
+		if i == shown {
+			more += uint64(len(lines) - shown)
+			break
+		}
+		fmt.Fprintln(w, before+l)
+	}
+	if more > 0 {
+		fmt.Fprintf(w, "%s... and %s more\n", before, humanize.Comma(int64(more)))
 	}
 }
 

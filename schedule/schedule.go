@@ -35,6 +35,9 @@ type Options struct {
 
 	Backup string // when, as systemd.time(7) "calendar events"; Off: only by hand
 	Check  string // when sets are verified, in the same form; Off: never
+	// ReadData is the part of the data that each verification reads, as verify.ParsePart
+	// takes it; empty: none.
+	ReadData string
 	// RandomizedDelay spreads the start, so that many machines do not reach one
 	// repository at once.
 	RandomizedDelay time.Duration

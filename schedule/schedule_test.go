@@ -61,7 +61,7 @@ func variants(t *testing.T) map[string]Options {
 	})
 	add("all options", func(o *Options, c *config.Config) {
 		o.MemoryMax, o.CPUQuota, o.IOWeight, o.Nice, o.OnFailure = "50%", "150%", 20, -3, "alert@%n.service"
-		o.RandomizedDelay = 90 * time.Second
+		o.RandomizedDelay, o.ReadData = 90*time.Second, "next/10"
 		c.Extra = []config.Extra{{Name: "keycloak", Command: []string{"pg_dump"}}}
 	})
 	add("no snapshots", func(_ *Options, c *config.Config) { c.Snapshot.Driver = snapshot.None })
@@ -173,6 +173,7 @@ func TestUnits(t *testing.T) {
 		{"snapshots by command", "-backup.service", []string{"KillMode=mixed", "commands of [snapshot]"}, []string{"ProtectSystem=strict", "CapabilityBoundingSet", "NoNewPrivileges"}},
 		{"systemd", "-recover.service", []string{"ConditionPathExists=/var/lib/ocbackup/cloud.example.com/journal.json\n", "WantedBy=multi-user.target"}, []string{"\nProtectSystem="}},
 		{"systemd", "-backup.timer", []string{"OnCalendar=*-*-* 02:15\n", "RandomizedDelaySec=15min\n", "Persistent=true\n"}, nil},
+		{"all options", "-check.service", []string{" verify --read-data next/10\n"}, nil},
 		{"systemd", "-check.service", []string{" verify\n", "ProtectProc=invisible", "PrivateDevices=yes\n"}, []string{"@mount", "DeviceAllow", "CAP_SYS", "CAP_SETUID", "ExecStopPost"}},
 		{"compose in a container's network", "-backup.service", []string{"CAP_SYS_ADMIN", "RestrictNamespaces=net", "After=network-online.target docker.service\n"}, []string{"CAP_SETUID"}},
 		{"docker, repository elsewhere", "-backup.service", []string{"LoadCredential=env:/etc/ocbackup/env\n"}, []string{"ReadWritePaths=/s"}},

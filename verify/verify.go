@@ -1,20 +1,23 @@
-// Package verify finds out whether what the repository holds can be restored.
+// Package verify finds out whether what the repository and the pool hold can be
+// restored, and names what can't by the paths that users know.
 package verify
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/ocbackup/ocbackup/certificate"
+	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
-	"github.com/ocbackup/ocbackup/opencloud"
-	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
 	"github.com/ocbackup/ocbackup/s3mirror"
+
+	"github.com/ocbackup/ocbackup/progress"
 )
 
 // Options say what is verified, and how deep.
@@ -23,9 +26,12 @@ type Options struct {
 	// Set is an id, a prefix or "latest"; All verifies every set instead.
 	Set string
 	All bool
-	// ReadData is passed on to the check of the repository: empty for its structure
-	// alone, "n/t" or "x%" to read that part of the data too.
-	ReadData string
+	// Part is read, of the repository's packs, of the contents and of the pool's objects.
+	Part Part
+	// StateDir remembers which part was read when; empty: nothing does.
+	StateDir string
+	// TempDir takes temporary files; empty: the system's.
+	TempDir string
 	// Pool opens the pool that a set's bucket was copied to.
 	Pool   func(context.Context, *manifest.Manifest) (*s3mirror.Pool, error)
 	Report progress.Reporter
@@ -33,8 +39,9 @@ type Options struct {
 
 // Report is what was found.
 type Report struct {
-	Sets     []SetReport `json:"sets"`
-	ReadData string      `json:"read_data,omitempty"`
+	Sets []SetReport `json:"sets"`
+	// ReadData is the part of the data that was read: n/t or x%.
+	ReadData string `json:"read_data,omitempty"`
 	// Repository lists what the check of the repository found.
 	Repository []string `json:"repository_findings,omitempty"`
 	// Pool lists the objects that sets need and the pool does not hold as they were stored.
@@ -50,6 +57,18 @@ type SetReport struct {
 	Bytes    uint64   `json:"bytes"`
 	Objects  uint64   `json:"objects,omitempty"` // of the bucket
 	Findings []string `json:"findings,omitempty"`
+	// Certificate is the one that was made now, of what the repository (and the pool) hold
+	// today; nil where there is none, for the reason in Uncertified.
+	Certificate *certificate.Certificate `json:"certificate,omitempty"`
+	Uncertified string                   `json:"uncertified,omitempty"`
+	// Read and ReadBytes are how many contents were read and held against the metadata.
+	Read      uint64 `json:"read,omitempty"`
+	ReadBytes uint64 `json:"read_bytes,omitempty"`
+}
+
+// Sound tells whether nothing of the set is lost.
+func (r *SetReport) Sound() bool {
+	return len(r.Findings) == 0 && (r.Certificate == nil || r.Certificate.Sound())
 }
 
 // Run verifies. Damage is in the report, not an error; an error says that it could
@@ -58,55 +77,66 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if _, err := o.Repo.Prepare(ctx); err != nil {
 		return nil, o.Repo.Failure(err, "run restic")
 	}
-	step := o.Report.Step("sets")
-	rep := &Report{ReadData: o.ReadData, Sound: true}
-	sets, err := choose(ctx, o, rep)
+	id, err := o.turn(ctx)
 	if err != nil {
-		step.Fail(err)
 		return nil, err
 	}
-	for i := range sets {
-		sr, err := verifySet(ctx, o.Repo, &sets[i], step)
-		if err == nil {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			step.Fail(err)
-			return nil, err
-		}
-		rep.Sound = rep.Sound && len(sr.Findings) == 0
-		rep.Sets = append(rep.Sets, sr)
+	rep := &Report{ReadData: o.Part.String(), Sound: true}
+	sets, err := choose(ctx, o, rep)
+	if err != nil {
+		return nil, err
 	}
-	step.Done(fmt.Sprintf("%d looked at", len(rep.Sets)))
+	found, err := check(ctx, o, rep)
+	if err != nil {
+		return nil, err
+	}
+	v := &verification{o: o, rep: rep, broken: found}
+	if err := v.inventories(ctx, sets); err != nil {
+		return nil, err
+	}
 	// A pool that is away is no reason not to look at the repository.
-	poolErr := verifyPool(ctx, o, sets, rep)
+	var poolErr error
+	v.objects, poolErr = lookAtPool(ctx, o, v.readable(sets), rep)
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, cause
 	}
-
-	step = o.Report.Step("check")
-	step.Update("restic checks the repository")
-	res, err := o.Repo.Check(ctx, repo.CheckSpec{ReadData: o.ReadData, OnProgress: func(p repo.Progress) {
-		step.Update(fmt.Sprintf("%s of %s packs read", humanize.Comma(int64(p.FilesDone)), humanize.Comma(int64(p.FilesTotal))))
-	}})
+	readErr, err := v.sets(ctx, sets)
 	if err != nil {
-		step.Fail(err)
-		return nil, o.Repo.Failure(err, "check the repository")
+		return nil, err
 	}
-	rep.Repository = append(rep.Repository, res.Errors...)
-	rep.Sound = rep.Sound && len(res.Errors) == 0
-	switch {
-	case len(res.Errors) > 0:
-		step.Fail(fmt.Errorf("%d findings", len(res.Errors)))
-	case o.ReadData == "":
-		step.Done("structure sound; no data read (--read-data 1/10 reads a tenth)")
-	default:
-		step.Done("structure sound; data read: " + o.ReadData)
-	}
-	if poolErr != nil {
+	if poolErr = errors.Join(poolErr, readErr); poolErr != nil {
 		rep.Sound = false
+		return rep, poolErr
 	}
-	return rep, poolErr
+	if o.Part.contents() && o.StateDir != "" {
+		if err := remember(o.StateDir, id, o.Part, time.Now()); err != nil {
+			return rep, fail.Wrap(fail.Failed, err, "", "check the state directory (state_dir); until then, the same part is read again")
+		}
+	}
+	return rep, nil
+}
+
+// turn finds out which part is to be read, and the id of the repository that it is
+// remembered by.
+func (o *Options) turn(ctx context.Context) (repository string, err error) {
+	if !o.Part.contents() || o.StateDir == "" {
+		if o.Part.contents() && o.Part.N == 0 {
+			return "", fail.Usagef("name a part: --read-data 1/"+fmt.Sprint(o.Part.T), "--read-data %s needs a configuration: its state directory remembers which part was read when", o.Part)
+		}
+		return "", nil
+	}
+	if repository, err = o.Repo.ID(ctx); err != nil {
+		return "", o.Repo.Failure(err, "read the repository's id")
+	}
+	if o.Part.N > 0 {
+		return repository, nil
+	}
+	r, err := readRotation(o.StateDir)
+	if err != nil {
+		return "", fail.Wrap(fail.Failed, err, "", "check the state directory (state_dir)")
+	}
+	o.Part.N = r.next(repository, o.Part.T)
+	return repository, nil
 }
 
 // choose reads the sets, never from the cache: what the repository has is the question.
@@ -137,47 +167,33 @@ func choose(ctx context.Context, o Options, rep *Report) ([]manifest.Set, error)
 	return []manifest.Set{*s}, nil
 }
 
-// verifySet holds what a manifest says against what the repository has. Its error
-// says that this can't be told right now.
-func verifySet(ctx context.Context, r *repo.Repo, s *manifest.Set, step progress.Step) (SetReport, error) {
-	rep := SetReport{Set: s.ID}
-	found := func(format string, args ...any) { rep.Findings = append(rep.Findings, fmt.Sprintf(format, args...)) }
-	if s.Err != nil {
-		found("%v", s.Err)
-		return rep, nil
+// check has restic check the repository, and tells what it found damaged.
+func check(ctx context.Context, o Options, rep *Report) (broken, error) {
+	step := o.Report.Step("check")
+	step.Update("restic checks the repository")
+	res, err := o.Repo.Check(ctx, repo.CheckSpec{ReadData: o.Part.String(), OnProgress: func(p repo.Progress) {
+		step.Update(fmt.Sprintf("%s of %s %s read", humanize.Comma(int64(p.FilesDone)), humanize.Comma(int64(p.FilesTotal)), p.Current))
+	}})
+	if err != nil {
+		step.Fail(err)
+		return broken{}, o.Repo.Failure(err, "check the repository")
 	}
-	rep.Full = s.Manifest.Full
-	if b := s.Manifest.Bucket; b != nil {
-		rep.Objects = b.Objects
+	rep.Repository = append(rep.Repository, res.Errors...)
+	rep.Sound = rep.Sound && len(res.Errors) == 0
+	switch {
+	case len(res.Errors) > 0:
+		step.Fail(fmt.Errorf("%d findings", len(res.Errors)))
+	case o.Part == Part{}:
+		step.Done("structure sound; no data read (--read-data 1/10 reads a tenth)")
+	case !o.Part.contents():
+		step.Done("structure sound; data read: " + rep.ReadData + " of the packs; contents are not held against the metadata (n/t does that)")
+	default:
+		step.Done("structure sound; data read: " + rep.ReadData)
 	}
-	for _, name := range s.Missing {
-		found("root %s: its snapshot is gone from the repository", name)
-	}
-	for _, root := range s.Manifest.Roots {
-		if root.Snapshot == "" || slices.Contains(s.Missing, root.Name) {
-			continue
-		}
-		step.Update(s.ID + ": " + root.Name)
-		var files, bytes uint64
-		err := r.Ls(ctx, root.Snapshot, "", func(n repo.Node) error {
-			if n.Type == "file" {
-				files++
-				bytes += n.Size
-			}
-			return nil
-		})
-		rep.Files += files
-		rep.Bytes += bytes
-		switch {
-		case errors.Is(err, repo.ErrDamaged), errors.Is(err, fs.ErrNotExist):
-			found("root %s: its file list can't be read: %v", root.Name, err)
-		case err != nil:
-			return rep, r.Failure(err, "read the file list of root "+root.Name)
-		case files != root.Files:
-			found("root %s: %d files were stored, the repository has %d", root.Name, root.Files, files)
-		case root.Has(opencloud.Config) && root.Name == "config" && files == 0:
-			found("root config: it is empty, without opencloud.yaml")
-		}
-	}
-	return rep, nil
+	return brokenIn(res.Errors), nil
+}
+
+// readable are the sets whose objects can be looked at.
+func (v *verification) readable(sets []manifest.Set) []manifest.Set {
+	return slices.DeleteFunc(slices.Clone(sets), func(s manifest.Set) bool { return s.Err != nil || v.noInventory[s.ID] != nil })
 }
