@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ocbackup/ocbackup/catalog"
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/fault"
@@ -56,7 +57,11 @@ type Result struct {
 	Added      uint64                `json:"added"` // bytes in the repository, compressed
 	// Bucket is what the set holds of the S3 bucket, where the blobs lie in one.
 	Bucket *manifest.Bucket `json:"bucket,omitempty"`
-	Search index.Verdict    `json:"search"`
+	// Catalog counts the nodes that the set holds, Certificate says how they fared; nil
+	// where the set does not hold what it takes.
+	Catalog     *catalog.Summary `json:"catalog,omitempty"`
+	Certificate *manifest.Proof  `json:"certificate,omitempty"`
+	Search      index.Verdict    `json:"search"`
 	// Kept is the time until which snapshots of the set are kept on this host; zero: none are.
 	Kept time.Time `json:"kept,omitzero"`
 	// NotProtected names what discovery saw and this set does not hold.
@@ -66,7 +71,8 @@ type Result struct {
 }
 
 // Run makes a backup. Whatever happens, the instance is afterwards in the state in
-// which it was found, or the error says otherwise with fail.NotBack.
+// which it was found, or the error says otherwise with fail.NotBack. Where data of users
+// is missing in the set, the error, fail.Inconsistent, comes with the result.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	lock, err := begin(ctx, o)
 	if err != nil {
@@ -76,6 +82,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 
 	r := newRun(o)
 	defer func() { r.thaw(ctx, 0) }()
+	defer r.closeProof()
 	o.Report.Note(fmt.Sprintf("%s: OpenCloud with storage driver %s", o.Config.Name, o.Config.Layout.Driver))
 	for _, s := range []struct {
 		name string
@@ -85,6 +92,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		{"hot", r.hot},           // while the instance runs: all that need not wait for the stop
 		{"cold", r.cold},         // the instance away: stopped, proven so, frozen, started, ready
 		{"store", r.storeFrozen}, // from the snapshots; what has none was stored in the window
+		{"prove", r.prove},       // every node's blob is in what was stored, or the set says which are not
 		{"commit", r.commit},     // the manifest, last: only now does the set exist
 		{"tidy", r.tidy},         // what this and earlier runs left behind
 	} {
@@ -104,7 +112,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		}
 		step.Done(summary)
 	}
-	return r.result(), nil
+	return r.result(), r.inconsistent()
 }
 
 // begin finishes what an interrupted run has left, and takes the instance's lock.
@@ -164,6 +172,7 @@ type run struct {
 	pushed   map[string]stored
 	warnings []string
 
+	proof     proof
 	committed bool
 }
 
@@ -211,6 +220,7 @@ func (r *run) result() *Result {
 		OpenCloud: r.version, Driver: r.Config.Layout.Driver,
 		Started: r.started, Seconds: time.Since(r.started).Seconds(),
 		WasRunning: r.running(), Downtime: r.down, Bucket: r.bucketRecord(), Search: r.verdict, Kept: r.kept,
+		Catalog: r.proof.summary, Certificate: r.proof.sum(),
 		NotProtected: r.notes, Warnings: r.warnings,
 	}
 	for _, s := range r.pushed {

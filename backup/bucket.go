@@ -93,7 +93,7 @@ func (r *run) lastBucket() *manifest.Bucket {
 }
 
 // copyBucket brings the bucket into the pool while the instance runs. What is
-// uploaded or purged meanwhile is for the pass in the cold window.
+// uploaded or purged meanwhile is for a second pass: in the cold window, or after it.
 func (r *run) copyBucket(ctx context.Context, step progress.Step) (string, error) {
 	m := r.mirror
 	if m == nil {
@@ -109,11 +109,16 @@ func (r *run) copyBucket(ctx context.Context, step progress.Step) (string, error
 		return "", err
 	}
 	due := time.Since(m.copier.Reconciled()) > r.Config.Pool.ReconcileEvery
-	m.hot, err = m.copier.Copy(ctx, s3mirror.CopyOptions{
-		Reconcile: due, AcceptEmpty: r.AcceptEmptyBucket, OnProgress: bucketProgress(step),
-	})
+	o := r.copyOptions(step)
+	o.Reconcile = due
+	m.hot, err = m.copier.Copy(ctx, o)
 	if err != nil {
 		return "", err
+	}
+	if r.bucketLater() {
+		if m.hot.Inventory, err = m.copier.Keep(m.hot.Inventory); err != nil {
+			return "", err
+		}
 	}
 	s := fmt.Sprintf("%s in the bucket, %s%s", english.Plural(int(m.hot.Listed), "object", ""), newObjects(m.hot), purged(m.hot))
 	if m.hot.Reconciled && !isNew {
@@ -122,17 +127,28 @@ func (r *run) copyBucket(ctx context.Context, step progress.Step) (string, error
 	return s, fault.Point("hot.bucket")
 }
 
+// bucketLater tells whether what came into the bucket since the hot pass is copied when
+// the instance is back: its metadata are frozen, and say what the set needs of the bucket.
+func (r *run) bucketLater() bool {
+	users := r.users()
+	return r.mirror != nil && users != nil && users.freezes()
+}
+
+func (r *run) copyOptions(step progress.Step) s3mirror.CopyOptions {
+	return s3mirror.CopyOptions{AcceptEmpty: r.AcceptEmptyBucket, OnProgress: bucketProgress(step)}
+}
+
 // copyDelta lists the bucket once more while nobody writes to it, and copies what is
 // new. What it lists is what the set holds.
 func (r *run) copyDelta(ctx context.Context, step progress.Step) error {
 	m := r.mirror
-	if m == nil {
+	if m == nil || r.bucketLater() {
 		return nil
 	}
 	began := time.Now()
 	var copied *s3mirror.Copied
 	err := unlessHung(ctx, tidyUp, func() (err error) {
-		copied, err = m.copier.Copy(ctx, s3mirror.CopyOptions{AcceptEmpty: r.AcceptEmptyBucket, OnProgress: bucketProgress(step)})
+		copied, err = m.copier.Copy(ctx, r.copyOptions(step))
 		return err
 	})
 	m.done = time.Now()
@@ -153,6 +169,21 @@ func (r *run) copyDelta(ctx context.Context, step progress.Step) error {
 			"find out what else deletes from the bucket: a lifecycle rule, a second server, a person; then run it again")
 	}
 	return fault.Point("cold.bucket")
+}
+
+// copyAfter brings into the pool what the bucket has got since the hot pass, with the
+// instance at work again, and as soon as it is: what users purge meanwhile may be needed.
+func (r *run) copyAfter(ctx context.Context, step progress.Step) error {
+	m := r.mirror
+	copied, err := m.copier.Copy(ctx, r.copyOptions(step))
+	if err != nil {
+		return err
+	}
+	if m.cold != nil {
+		copied.New, copied.NewBytes = copied.New+m.cold.New, copied.NewBytes+m.cold.NewBytes
+	}
+	m.cold = copied
+	return fault.Point("store.bucket")
 }
 
 // tidyUp is how long a copy that was called off may take to put away what is half done.
@@ -204,11 +235,11 @@ func (r *run) bucketRecord() *manifest.Bucket {
 	}
 }
 
-// bucketFindings are those of both passes that concern the set: what OpenCloud has
+// bucketFindings are those of all passes that concern the set: what OpenCloud has
 // purged while it ran does not.
 func (r *run) bucketFindings() []s3mirror.Finding {
-	out := slices.Clone(r.mirror.cold.Findings)
-	for _, f := range r.mirror.hot.Findings {
+	var out []s3mirror.Finding
+	for _, f := range slices.Concat(r.mirror.cold.Findings, r.mirror.hot.Findings) {
 		if f.Kind != s3mirror.Gone && !slices.Contains(out, f) {
 			out = append(out, f)
 		}
@@ -233,7 +264,7 @@ func purged(c *s3mirror.Copied) string {
 
 // inventory is the path of the set's inventory; "" without a bucket.
 func (r *run) inventory() string {
-	if r.mirror == nil {
+	if r.mirror == nil || r.mirror.cold == nil {
 		return ""
 	}
 	return r.mirror.cold.Inventory.Path

@@ -78,7 +78,7 @@ func (r *run) away() string {
 	if len(r.inWindow()) > 0 {
 		parts = append(parts, fmt.Sprintf("stored %.1f s", d.Store))
 	}
-	if r.mirror != nil {
+	if r.mirror != nil && !r.bucketLater() {
 		parts = append(parts, fmt.Sprintf("bucket %.1f s (%s)", d.Bucket, newObjects(r.mirror.cold)))
 	}
 	return strings.Join(append(parts, fmt.Sprintf("started %.1f s, ready %.1f s, downtime %.1f s", d.Start, d.Ready, d.Total)), ", ")
@@ -214,7 +214,7 @@ func (r *run) inWindow() []*root {
 // finalPass takes, with the instance stopped, what can't be frozen, and the bucket.
 func (r *run) finalPass(ctx context.Context, step progress.Step) error {
 	roots := r.inWindow()
-	if len(roots) > 0 || r.mirror != nil {
+	if len(roots) > 0 || r.mirror != nil && !r.bucketLater() {
 		step.Update("storing")
 		began := time.Now()
 		defer func() { r.down.Store = time.Since(began).Seconds() }()
@@ -235,7 +235,7 @@ func (r *run) finalPass(ctx context.Context, step progress.Step) error {
 		r.judgeIndex(gctx)
 	}
 	err := g.Wait()
-	if m := r.mirror; m != nil && m.done.After(stored) {
+	if m := r.mirror; m != nil && m.done.After(stored) { // never, when it is copied later
 		r.down.BucketAlone = m.done.Sub(stored).Seconds()
 	}
 	callOff(nil)

@@ -14,6 +14,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/ocbackup/ocbackup/atomicfile"
+	"github.com/ocbackup/ocbackup/certificate"
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fault"
 	"github.com/ocbackup/ocbackup/manifest"
@@ -24,23 +25,51 @@ import (
 // commit stores the manifest. The set exists from then on, and only then.
 func (r *run) commit(ctx context.Context, step progress.Step) (string, error) {
 	r.warnOfBucket()
+	r.warnOfFindings()
 	m := r.manifest()
 	m.UnitEnabled = control.UnitEnabled(ctx, r.Config.Control)
 	step.Update("set " + r.set)
-	if _, err := manifest.Store(ctx, r.Repo, m, map[string][]byte{
-		"ocbackup.toml": config.Render(r.Config.WithoutSecrets()),
-		"RECOVERY.txt":  manifest.RecoveryText(m, r.Repo.Location()),
-	}, r.inventory()); err != nil {
+	beside, err := r.beside(m)
+	if err != nil {
+		return "", err
+	}
+	if _, err := manifest.Store(ctx, r.Repo, m, beside); err != nil {
 		return "", r.Repo.Failure(err, "commit set "+r.set)
 	}
 	r.committed = true
 	r.remember()
+	r.keepProof()
 	res := r.result()
 	summary := "set " + r.set + ", " + sizes(res.Files, res.Bytes, res.Added)
 	if b := res.Bucket; b != nil {
 		summary += fmt.Sprintf(", %s in %s (%s new)", humanize.IBytes(b.Bytes), english.Plural(int(b.Objects), "object", ""), humanize.IBytes(b.NewBytes))
 	}
 	return summary, fault.Point("commit.end")
+}
+
+// beside are the files that are stored beside the manifest.
+func (r *run) beside(m *manifest.Manifest) (manifest.Beside, error) {
+	b := manifest.Beside{
+		Contents: map[string][]byte{
+			"ocbackup.toml": config.Render(r.Config.WithoutSecrets()),
+			"RECOVERY.txt":  manifest.RecoveryText(m, r.Repo.Location()),
+		},
+		Paths: map[string]string{},
+	}
+	if c := r.proof.certificate; c != nil {
+		data, err := json.MarshalIndent(c, "", "  ")
+		if err != nil {
+			return b, err
+		}
+		b.Contents[certificate.FileName] = append(data, '\n')
+	}
+	if r.proof.summary != nil {
+		b.Paths[manifest.CatalogFile] = r.proof.path
+	}
+	if path := r.inventory(); path != "" {
+		b.Paths[manifest.InventoryFile] = path
+	}
+	return b, nil
 }
 
 // manifest writes down what the run has stored, and how.
@@ -52,7 +81,8 @@ func (r *run) manifest() *manifest.Manifest {
 		Tool: r.Version, Restic: r.restic.String(), OpenCloud: r.version,
 		Layout: r.Config.Layout, Control: r.Config.Control,
 		Components: r.components(), Full: r.full(), Taken: r.taken(),
-		Downtime: r.down, WasRunning: r.running(), Bucket: r.bucketRecord(), Search: r.verdict, NotProtected: r.notes,
+		Downtime: r.down, WasRunning: r.running(), Bucket: r.bucketRecord(),
+		Catalog: r.proof.summary, Certificate: r.proof.sum(), Search: r.verdict, NotProtected: r.notes,
 	}
 	for _, x := range r.roots {
 		s, ok := r.pushed[x.Name]

@@ -179,7 +179,12 @@ func (r *run) storeFrozen(ctx context.Context, step progress.Step) (string, erro
 	if err := fault.Point("store.opened"); err != nil {
 		return "", err
 	}
-	if err := r.readFrozen(ctx, step, frozen); err != nil {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.readFrozen(gctx, step, frozen) })
+	if r.bucketLater() {
+		g.Go(func() error { return r.copyAfter(gctx, step) })
+	}
+	if err := g.Wait(); err != nil {
 		return "", err
 	}
 	var files, bytes, added uint64
@@ -187,7 +192,11 @@ func (r *run) storeFrozen(ctx context.Context, step progress.Step) (string, erro
 		s := r.pushed[x.Name]
 		files, bytes, added = files+s.files, bytes+s.bytes, added+s.added
 	}
-	return sizes(files, bytes, added), fault.Point("store.end")
+	summary := sizes(files, bytes, added)
+	if r.bucketLater() {
+		summary += fmt.Sprintf(", %s in the bucket", newObjects(r.mirror.cold))
+	}
+	return summary, fault.Point("store.end")
 }
 
 // readFrozen stores and counts the frozen roots, and has an eye on their snapshots.

@@ -67,7 +67,7 @@ func (r *run) prediction() (probably time.Duration, sets int) {
 		probably += median(freeze, perFreeze)
 	}
 	pass := r.finalPassTime()
-	if r.mirror != nil {
+	if r.mirror != nil && !r.bucketLater() {
 		pass = max(pass, median(bucket, 0))
 	}
 	return probably + pass, len(around)

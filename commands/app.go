@@ -130,7 +130,8 @@ install" for every night. "ocbackup restore" brings it all back.
 			initCommand(), doctorCommand(), backupCommand(), listCommand(), showCommand(),
 			verifyCommand(), restoreCommand(), reindexCommand(), recoverCommand(), scheduleCommand(),
 			bucketCommand(),
-			guardCommand(),
+			spacesCommand(), lsCommand(), findCommand(), historyCommand(), diffCommand(), getCommand(),
+			guardCommand(), completeCommand(),
 		},
 	}
 }
@@ -318,6 +319,14 @@ func printError(out, errOut io.Writer, err error, asJSON bool) {
 type reportedError struct{ error }
 
 func (e *reportedError) Unwrap() error { return e.error }
+
+// reported is err, which may be nil, as that of a result that is on standard output.
+func reported(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &reportedError{err}
+}
 
 // wantsJSON reports whether --json was given, for errors that come before the
 // flags could be parsed.

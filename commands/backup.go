@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -71,14 +72,14 @@ EXAMPLES:
 				return nil
 			}
 			res, err := backup.Run(c.Context, o)
-			if err != nil {
+			if res == nil {
 				return err
 			}
 			if e.json {
-				return e.printJSON(res)
+				return errors.Join(reported(err), e.printJSON(res))
 			}
 			printBackup(e.out, res)
-			return nil
+			return reported(err)
 		},
 	}
 }
@@ -180,6 +181,9 @@ func printBackup(w io.Writer, r *backup.Result) {
 		humanize.Comma(int64(r.Files)), humanize.IBytes(r.Added), r.Search.State)
 	if b := r.Bucket; b != nil {
 		fmt.Fprintf(w, "Bucket %s: %s, %s new, in the pool %s.\n", b.Name, objects(b.Objects, b.Bytes), humanize.IBytes(b.NewBytes), b.Pool.Location)
+	}
+	if p := r.Certificate; p != nil {
+		fmt.Fprintf(w, "Proven: %s.\n", proven(p))
 	}
 	away := "OpenCloud was not running and was left so."
 	if r.WasRunning {

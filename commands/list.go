@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
 
+	"github.com/ocbackup/ocbackup/certificate"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
@@ -20,11 +22,13 @@ import (
 func listCommand() *cli.Command {
 	return &cli.Command{
 		Name:    "list",
-		Aliases: []string{"ls", "sets"},
+		Aliases: []string{"sets"},
 		Usage:   "list the sets in the repository",
 		Description: `A set is everything that one backup stored. COMPLETE says whether an instance can be
-restored from it; TAKEN how its data was read: from snapshots of the file system (btrfs,
-zfs, lvm, command), in a final pass while OpenCloud was stopped, or both.
+restored from it: proven (every file, version and trash item has its content), yes (it
+could not be told whether they have), LOST (so many have lost it, see "ocbackup show
+--findings SET"), no. TAKEN says how its data was read: from snapshots of the file system
+(btrfs, zfs, lvm, command), in a final pass while OpenCloud was stopped, or both.
 
 EXAMPLES:
    ocbackup list
@@ -106,23 +110,27 @@ type setView struct {
 	Added      uint64                `json:"added"` // in the repository, compressed, and in the pool
 	Downtime   float64               `json:"downtime_s"`
 	// Parts is nil where OpenCloud was not running.
-	Parts  *manifest.Downtime `json:"downtime,omitempty"`
-	Taken  string             `json:"taken,omitempty"`
-	Search string             `json:"search,omitempty"`
+	Parts *manifest.Downtime `json:"downtime,omitempty"`
+	Taken string             `json:"taken,omitempty"`
+	// Certificate says how the set's nodes fared; nil of a set that could not be proven.
+	Certificate *manifest.Proof `json:"certificate,omitempty"`
+	Search      string          `json:"search,omitempty"`
 	// Local is the time until which snapshots of the set are kept on this host; zero: none are.
 	Local time.Time `json:"local,omitzero"`
-	// State is complete, partial (not all components), broken (snapshots are gone) or
-	// damaged (the manifest can't be read).
+	// State is complete, partial (not all components), inconsistent (data of users was lost
+	// already when it was made), broken (snapshots are gone) or damaged (the manifest can't
+	// be read).
 	State string `json:"state"`
 	Error string `json:"error,omitempty"`
 }
 
 // The states of a set.
 const (
-	setComplete = "complete"
-	setPartial  = "partial"
-	setBroken   = "BROKEN"
-	setDamaged  = "DAMAGED"
+	setComplete     = "complete"
+	setPartial      = "partial"
+	setInconsistent = "INCONSISTENT"
+	setBroken       = "BROKEN"
+	setDamaged      = "DAMAGED"
 )
 
 // view says of a set what there is to say. local is what localCopies returned.
@@ -135,6 +143,7 @@ func view(s *manifest.Set, local map[string]time.Time) setView {
 	m := s.Manifest
 	v.Instance, v.Frozen, v.OpenCloud, v.Driver = m.Instance, m.Frozen, m.OpenCloud, m.Layout.Driver
 	v.Components, v.Downtime, v.Taken, v.Search = m.Components, m.Downtime.Total, m.Taken, string(m.Search.State)
+	v.Certificate = m.Certificate
 	if m.WasRunning {
 		v.Parts = &m.Downtime
 	}
@@ -150,6 +159,8 @@ func view(s *manifest.Set, local map[string]time.Time) setView {
 	switch {
 	case len(s.Missing) > 0:
 		v.State, v.Error = setBroken, "snapshots are gone: "+strings.Join(s.Missing, ", ")
+	case s.Inconsistent():
+		v.State = setInconsistent
 	case !m.Full:
 		v.State = setPartial
 	default:
@@ -179,6 +190,11 @@ func printSets(w io.Writer, sets []setView, now time.Time) {
 		switch s.State {
 		case setComplete:
 			state = "yes"
+			if s.Certificate != nil {
+				state = "proven"
+			}
+		case setInconsistent:
+			state = humanize.Comma(int64(s.Certificate.Fatal)) + " LOST"
 		case setPartial:
 			state = "no: only " + joinComponents(s.Components)
 		}
@@ -196,6 +212,32 @@ func printSets(w io.Writer, sets []setView, now time.Time) {
 			fmt.Fprintf(w, "%s: %s\n", s.Set, s.Error)
 		}
 	}
+}
+
+// proven says of a certificate what there is to say in a line.
+func proven(p *manifest.Proof) string {
+	s := humanize.Comma(int64(p.Nodes)) + " nodes"
+	if p.Fatal == 0 {
+		s += ", every blob is there"
+	} else {
+		s += fmt.Sprintf(", OF %s THE DATA IS LOST", humanize.Comma(int64(p.Fatal)))
+	}
+	for _, c := range []struct {
+		class certificate.Class
+		text  string
+	}{
+		{certificate.OKHash, "%s with its hash"},
+		{certificate.Pending, "%s still being uploaded"},
+		{certificate.Orphan, "%s blobs of no node"},
+	} {
+		if n := p.Classes[c.class].Count; n > 0 {
+			s += ", " + fmt.Sprintf(c.text, humanize.Comma(int64(n)))
+		}
+	}
+	if n := p.Findings; n > p.Fatal {
+		s += ", " + english.Plural(int(n-p.Fatal), "finding", "") + " of less weight"
+	}
+	return s
 }
 
 // age shows how old something is, in its two largest units at the most.

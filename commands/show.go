@@ -7,10 +7,13 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
 
 	"github.com/ocbackup/ocbackup/bucket"
+	"github.com/ocbackup/ocbackup/catalog"
+	"github.com/ocbackup/ocbackup/certificate"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
 )
@@ -22,13 +25,17 @@ func showCommand() *cli.Command {
 		ArgsUsage: "[SET]",
 		Description: `SET is an id, a prefix of one, or "latest" (the default).
 
+With --findings it also lists what is not in order with the set's files, versions and
+trash, by space and path: what its certificate says.
+
 EXAMPLES:
    ocbackup show
+   ocbackup show --findings
    ocbackup show 20261123
    ocbackup --json show latest | jq .manifest.downtime
 
 ` + exitCodes,
-		Flags:        repositoryFlags(),
+		Flags:        append(repositoryFlags(), &cli.BoolFlag{Name: "findings", Usage: "list what the set's certificate found"}),
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {
@@ -46,19 +53,59 @@ EXAMPLES:
 			if err != nil {
 				return err
 			}
+			var cert *certificate.Certificate
+			if c.Bool("findings") && set.Err == nil {
+				if cert, err = manifest.ReadCertificate(c.Context, r, set); err != nil {
+					return err
+				}
+			}
 			if e.json {
 				return e.printJSON(struct {
 					setView
-					Manifest *manifest.Manifest `json:"manifest,omitempty"`
-				}{view(set, e.localCopies()), set.Manifest})
+					Manifest *manifest.Manifest       `json:"manifest,omitempty"`
+					Proof    *certificate.Certificate `json:"proof,omitempty"`
+				}{view(set, e.localCopies()), set.Manifest, cert})
 			}
 			if set.Err != nil {
 				return fail.Wrap(fail.Inconsistent, set.Err, "set "+set.ID, "other sets may be sound: \"ocbackup list\"; \"ocbackup verify\" tells more")
 			}
 			printSet(e.out, set, e.localCopies())
+			printFindings(e.out, cert)
 			return nil
 		},
 	}
+}
+
+// printFindings lists what a certificate found; nothing without one.
+func printFindings(w io.Writer, c *certificate.Certificate) {
+	if c == nil {
+		return
+	}
+	fmt.Fprintln(w)
+	if len(c.Findings) == 0 {
+		fmt.Fprintln(w, "Nothing was found that is not in order.")
+	}
+	for _, f := range c.Findings {
+		weight := ""
+		if f.Fatal {
+			weight = "LOST  "
+		}
+		fmt.Fprintln(w, weight+f.String())
+	}
+	if c.More > 0 {
+		fmt.Fprintf(w, "... and %s more\n", humanize.Comma(int64(c.More)))
+	}
+}
+
+// counts says what a catalog lists.
+func counts(c *catalog.Summary) string {
+	s := fmt.Sprintf("%s, %s files (%s), %s folders, %s versions (%s)",
+		english.Plural(int(c.Spaces), "space", ""), humanize.Comma(int64(c.Files)), humanize.IBytes(c.Bytes),
+		humanize.Comma(int64(c.Folders)), humanize.Comma(int64(c.Versions)), humanize.IBytes(c.VersionBytes))
+	if c.Trash > 0 {
+		s += fmt.Sprintf(", %s in the trash (%s)", humanize.Comma(int64(c.Trash)), humanize.IBytes(c.TrashBytes))
+	}
+	return s
 }
 
 func printSet(w io.Writer, s *manifest.Set, local map[string]time.Time) {
@@ -102,6 +149,14 @@ func printSet(w io.Writer, s *manifest.Set, local map[string]time.Time) {
 		for _, f := range b.Findings {
 			line("finding", "%s", bucket.String(f))
 		}
+	}
+	if p := m.Certificate; p != nil {
+		line("proven", "%s", proven(p))
+	} else {
+		line("proven", "no: the set has no certificate")
+	}
+	if c := m.Catalog; c != nil {
+		line("holds", "%s", counts(c))
 	}
 	for _, n := range m.NotProtected {
 		line("not protected", "%s", n)
