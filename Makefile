@@ -5,6 +5,9 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/ocbackup/ocbackup/commands.Version=$(VERSION)
 
+# What "make bench" measures beside the scenarios.
+BENCHED := ./catalog ./certificate ./opencloud/nodes ./extract
+
 TOOLS   := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
@@ -58,7 +61,7 @@ bench: build ## time, memory and downtime against plain restic and rclone
 	@tools/versitygw.sh
 	@tools/rclone.sh
 	@tools/fs.sh
-	$(GO) test -tags integration,bench -run '^$$' -bench . -benchtime 1x -timeout 60m ./integration/...
+	$(GO) test -tags integration,bench -run '^$$' -bench . -benchtime 1x -timeout 60m ./integration/... $(BENCHED)
 
 install: build ## bin/ocbackup to $(DESTDIR)$(PREFIX)/bin
 	install -D -m 0755 bin/ocbackup $(DESTDIR)$(PREFIX)/bin/ocbackup

@@ -60,6 +60,7 @@ func (c *cloud) exact(more ...string) string {
 type downtime struct {
 	Total     float64 `json:"total_s"`
 	Freeze    float64 `json:"freeze_s"`
+	Bucket    float64 `json:"bucket_s"`
 	Predicted float64 `json:"predicted_s"`
 }
 

@@ -165,8 +165,13 @@ func (w *writer) write() error {
 	if r.node == "" {
 		r.node = uuid.NewString()
 	}
-	if err := w.l.writeAttrs(path, w.fileAttrs(r.node, name, blobid, content)); err != nil {
+	a := w.fileAttrs(r.node, name, blobid, content)
+	if err := w.l.writeAttrs(path, a); err != nil {
 		return err
+	}
+	// The server trusts attributes only as long as file and attribute have one time.
+	if at, err := time.Parse(time.RFC3339Nano, string(a["user.oc.mtime"])); err != nil || os.Chtimes(path, at, at) != nil {
+		return fmt.Errorf("%s: its time can't be set", path)
 	}
 	r.blob, _ = filepath.Rel(w.l.users, path)
 	r.meta = r.blob
