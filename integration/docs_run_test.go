@@ -198,6 +198,13 @@ func TestDocumentsRun(t *testing.T) {
 		{block: "first", after: (*cloud).running},
 		{block: "drill"},
 		{block: "verify"},
+		{block: "verify-proof"},
+		{block: "browse"},
+		{block: "get", after: func(c *cloud) {
+			if c.read("srv/look/docs-fx/empty-fx.bin") != "" || len(hashes(t, c.path("srv/look/docs-fx"))) < 10 {
+				t.Errorf("the folder came back as %v", hashes(t, c.path("srv/look")))
+			}
+		}},
 		{block: "json"},
 		{block: "list"},
 		{block: "restore-dry-run", after: (*cloud).running},
