@@ -218,7 +218,7 @@ func printSets(w io.Writer, sets []setView, now time.Time) {
 func proven(p *manifest.Proof) string {
 	s := humanize.Comma(int64(p.Nodes)) + " nodes"
 	if p.Fatal == 0 {
-		s += ", every blob is there"
+		s += ", every blob present"
 	} else {
 		s += fmt.Sprintf(", OF %s THE DATA IS LOST", humanize.Comma(int64(p.Fatal)))
 	}

@@ -147,7 +147,7 @@ func TestBucketLater(t *testing.T) {
 
 	// Purged when the server was back: the hot pass had brought it into the pool.
 	r := c.runWith(faults("store.begin=exec:"+pooled), "backup")
-	wants(t, r, 0, "every blob is there")
+	wants(t, r, 0, "every blob present")
 	c.restoreCopy(c.sets()[2].Set)
 
 	// Uploaded after the hot pass, and gone before the second: nobody has it.

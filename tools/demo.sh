@@ -2,7 +2,7 @@
 # Usage: tools/demo.sh
 # The main job on real input, in a temporary directory: trees recorded from real
 # OpenCloud servers are put under a stand-in server, backed up, listed, verified,
-# wiped, restored, and compared with what they were. Ends with 0 only if all of it
+# searched for a file, wiped, restored, and compared with what they were. Ends with 0 only if all of it
 # is equal. Nothing outside the temporary directory and .tools/ is touched.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=apt.sh
@@ -101,7 +101,7 @@ EOT
 # await_server: until the stand-in answers, or has ended.
 await_server() {
   local i
-  for ((i = 0; i < 200; i++)); do
+  for ((i = 0; i < 1200; i++)); do
     if (exec 3<>"/dev/tcp/${web_addr%:*}/${web_addr#*:}") 2>/dev/null; then return; fi
     ./server status >/dev/null || break
     sleep 0.05
@@ -126,6 +126,15 @@ demo() {
   run ocbackup backup
   run ocbackup list
   run ocbackup verify
+  run ocbackup spaces
+  run ocbackup find versioned-fx --versions
+  run ocbackup get Admin:/versioned-fx.txt --version 2 --to got
+  # What was put in first, by the record of it.
+  if grep -q "^VERS.*	2	$(sha256sum < got/versioned-fx.txt | cut -d ' ' -f 1)$" expected.tsv; then
+    pass "$1: the oldest version of a file came back by its name"
+  else
+    fail "$1: the oldest version of the file came back as $(cat got/versioned-fx.txt)"
+  fi
 
   # The disk dies.
   printf '\n%s$ rm -rf config data%s          (and the server with them)\n' "$bold" "$plain"

@@ -20,7 +20,10 @@ case $action in
     if ! running; then
       before_start || exit 1
       setsid "$STANDIN" server </dev/null >>"$dir/server.log" 2>&1 &
-      echo $! >"$dir/server.pid"
+      pid=$!
+      echo "$pid" >"$dir/server.pid"
+      # Until it is the server, it is this shell, or setsid.
+      while exe=$(readlink "/proc/$pid/exe") && [ "$exe" != "$(readlink -f "$STANDIN")" ]; do sleep 0.01; done
     fi ;;
   stop)
     if running; then
