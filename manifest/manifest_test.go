@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,35 @@ func TestPick(t *testing.T) {
 	both := []Set{set(a, "cloud", true), set(b, "other", true)}
 	if _, err := Pick(both, "latest", ""); !errors.As(err, &instances) {
 		t.Errorf("latest of several instances: %v", err)
+	}
+}
+
+// A set in which data of users is missing is never the latest, and whoever asks for that
+// learns that it was passed over.
+func TestPassedOver(t *testing.T) {
+	lost := func(s Set) Set {
+		s.Manifest.Certificate = &Proof{Fatal: 1}
+		return s
+	}
+	const a, b, c, d = "20261121T000000Z-aaaa", "20261122T000000Z-bbbb", "20261123T000000Z-cccc", "20261124T000000Z-dddd"
+	sets := []Set{lost(set(a, "cloud", true)), set(b, "cloud", true), lost(set(c, "cloud", true)), lost(set(d, "cloud", false))}
+	sets[1].Manifest.Certificate = &Proof{Findings: 3}
+	s, err := Pick(sets, "", "cloud")
+	if err != nil || s.ID != b {
+		t.Errorf("latest is %v (%v)", s, err)
+	}
+	if got := PassedOver(sets, ""); !slices.Equal(got, []string{c}) {
+		t.Errorf("passed over: %v", got)
+	}
+	if got := PassedOver(sets, b); got != nil {
+		t.Errorf("passed over for a set that was named: %v", got)
+	}
+	if s, err := Pick(sets, c, "cloud"); err != nil || s.ID != c || !s.Inconsistent() {
+		t.Errorf("by its id: %v (%v)", s, err)
+	}
+	var none *NotFoundError
+	if _, err := Pick(sets[2:], "latest", "cloud"); !errors.As(err, &none) {
+		t.Errorf("none is consistent: %v", err)
 	}
 }
 

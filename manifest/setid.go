@@ -95,6 +95,8 @@ func Failure(err error) error {
 	switch {
 	case errors.As(err, &unknown) && unknown.Sets == 0:
 		return fail.Wrap(fail.Usage, err, "", "make one with \"ocbackup backup\", or correct the repository's location or --instance")
+	case errors.As(err, &unknown) && unknown.ID == Latest:
+		return fail.Wrap(fail.Usage, err, "", "see \"ocbackup list\"; a set that is named is taken as it is")
 	case errors.As(err, &unknown):
 		return fail.Wrap(fail.Usage, err, "", "see \"ocbackup list\"")
 	case errors.As(err, &ambiguous):

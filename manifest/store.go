@@ -181,15 +181,18 @@ func FromSnapshots(ctx context.Context, r *repo.Repo, snaps []repo.Snapshot, cac
 const Latest = "latest"
 
 // Find returns the set that id names: "latest" (or ""), an id, or a prefix of one
-// that only one set has. Its error is that of Pick, when it is not the repository's.
-// Damaged snapshots elsewhere do not keep it from being found.
-func Find(ctx context.Context, r *repo.Repo, cacheDir, id string) (*Set, error) {
+// that only one set has, and what PassedOver says. Its error is that of Pick, when it is
+// not the repository's. Damaged snapshots elsewhere do not keep it from being found.
+func Find(ctx context.Context, r *repo.Repo, cacheDir, id string) (s *Set, passedOver []string, err error) {
 	sets, err := List(ctx, r, cacheDir)
 	var damaged *repo.DamagedSnapshotsError
 	if err != nil && !errors.As(err, &damaged) {
-		return nil, err
+		return nil, nil, err
 	}
-	return Pick(sets, id, r.Host())
+	if s, err = Pick(sets, id, r.Host()); err != nil {
+		return nil, nil, err
+	}
+	return s, PassedOver(sets, id), nil
 }
 
 // Pick is Find for a caller that has the sets already. "latest" is the newest set
@@ -231,6 +234,24 @@ func pick(sets []Set, id, instance string) (*Set, error) {
 		return found, nil
 	}
 	return nil, &AmbiguousError{Prefix: id, IDs: ids}
+}
+
+// PassedOver lists the newer sets that Pick did not take for the latest because data of
+// users is missing in them; none when id names a set. Whoever means the newest is to be told.
+func PassedOver(sets []Set, id string) (ids []string) {
+	if id != "" && id != Latest {
+		return nil
+	}
+	for i := range sets {
+		switch s := &sets[i]; {
+		case s.Err != nil || !s.Manifest.Full || len(s.Missing) > 0:
+		case s.Inconsistent():
+			ids = append(ids, s.ID)
+		default:
+			ids = nil
+		}
+	}
+	return ids
 }
 
 // File returns one of the files beside the manifest.

@@ -51,5 +51,5 @@ func (s *logStep) Skip(reason string) {
 func (s *logStep) Fail(err error) { s.event(s.log.Error()).Str("state", "failed").Msg(err.Error()) }
 
 func (s *logStep) event(e *zerolog.Event) *zerolog.Event {
-	return e.Float64("seconds", time.Since(s.start).Round(time.Millisecond).Seconds())
+	return e.Float64("seconds", float64(time.Since(s.start).Milliseconds())/1000)
 }

@@ -598,7 +598,7 @@ func TestKeysOfSetFromCompose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := manifest.Find(ctx, s.repo, "", id)
+	set, _, err := manifest.Find(ctx, s.repo, "", id)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ func (r *run) findSet(ctx context.Context) error {
 	if r.Config != nil {
 		r.cfg = r.Config
 	}
-	set, err := manifest.Find(ctx, r.Repo, r.cacheDir(), r.Set)
+	set, passedOver, err := manifest.Find(ctx, r.Repo, r.cacheDir(), r.Set)
 	r.cfg = nil
 	switch {
 	case fail.CodeOf(err) == fail.Usage: // there is no such set
@@ -135,6 +135,11 @@ func (r *run) findSet(ctx context.Context) error {
 	}
 	r.set = set
 	m := set.Manifest
+	if n := len(passedOver); n > 0 {
+		newest := passedOver[n-1]
+		r.note(english.PluralWord(n, "A newer set was", fmt.Sprint(n, " newer sets were")) + " passed over, since data that the instance had lost is missing there: " +
+			strings.Join(passedOver, ", ") + ". What is missing: \"ocbackup show --findings " + newest + "\"; to restore it all the same: \"ocbackup restore " + newest + "\".")
+	}
 	if set.Inconsistent() {
 		r.note("Set " + set.ID + " lacks data that the instance had lost already when the set was made: see \"ocbackup show --findings " + set.ID + "\".")
 	}
