@@ -82,7 +82,7 @@ func (r *run) manifest() *manifest.Manifest {
 		Layout: r.Config.Layout, Control: r.Config.Control,
 		Components: r.components(), Full: r.full(), Taken: r.taken(),
 		Downtime: r.down, WasRunning: r.running(), Bucket: r.bucketRecord(),
-		Catalog: r.proof.summary, Certificate: r.proof.sum(), Search: r.verdict, NotProtected: r.notes,
+		Catalog: r.proof.summary, Certificate: r.proof.sum(), AcceptLost: r.Config.Backup.AcceptLost, Search: r.verdict, NotProtected: r.notes,
 	}
 	for _, x := range r.roots {
 		s, ok := r.pushed[x.Name]

@@ -105,7 +105,7 @@ func (r *run) prepare(ctx context.Context, step progress.Step) (string, error) {
 	if err := r.checkAttributes(); err != nil {
 		return "", err
 	}
-	if err := r.checkRoom(); err != nil {
+	if err := errors.Join(r.checkRoom(), r.checkProofRoom()); err != nil {
 		return "", err
 	}
 	if err := r.findFreezing(ctx); err != nil {
@@ -355,6 +355,24 @@ func (r *run) checkRoom() error {
 			return fail.New(fail.Failed, fmt.Sprintf("the file system of root %s (%s) is full: %s are free, and OpenCloud might not start again", x.Name, x.Path, humanize.IBytes(free)),
 				"make room; or stop OpenCloud yourself: a stopped one can be backed up")
 		}
+	}
+	return nil
+}
+
+// checkProofRoom sees that the state directory has room for the step prove: for the catalog,
+// and for what it is made of.
+func (r *run) checkProofRoom() error {
+	if r.last == nil || r.last.Catalog == nil {
+		return nil // nothing to go by
+	}
+	var st unix.Statfs_t
+	if unix.Statfs(r.Config.StateDir, &st) != nil {
+		return nil // it says nothing
+	}
+	need := 4*r.last.Catalog.Size + 1<<20
+	if free := st.Bavail * uint64(st.Bsize); free < need {
+		return fail.New(fail.Failed, fmt.Sprintf("the file system of the state directory %s is full: the list of all nodes takes about %s there, and %s are free", r.Config.StateDir, humanize.IBytes(need), humanize.IBytes(free)),
+			"make room, or have another directory: state_dir in the configuration")
 	}
 	return nil
 }

@@ -43,6 +43,9 @@ type Certificate struct {
 	Classes map[Class]Tally `json:"classes"`
 	// Fatal is how many findings mean that data of a user is lost.
 	Fatal uint64 `json:"fatal"`
+	// Accepted is how many findings would be fatal, and are losses that the configuration
+	// accepts (accept_lost).
+	Accepted uint64 `json:"accepted,omitempty"`
 	// Findings lists what is not in order, fatal ones first, by space and path; More is how
 	// many there are beyond those.
 	Findings []Finding `json:"findings,omitempty"`
@@ -59,6 +62,8 @@ type Tally struct {
 type Finding struct {
 	Class Class `json:"class"`
 	Fatal bool  `json:"fatal,omitempty"`
+	// Accepted tells that it would be fatal, and is accepted.
+	Accepted bool `json:"accepted,omitempty"`
 	// Space is the id of the space, SpaceName its name, Path the path in it; empty of a
 	// blob that belongs to no node.
 	Space     string       `json:"space,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,9 @@ type Options struct {
 	// MaybeBlob tells whether what the backup holds at a place can be the content of a
 	// node: only that is called an orphan. Nil: all of it can.
 	MaybeBlob func(at string) bool
+	// Accepted lists losses that are known and can't be mended, as SPACE:/path: they are not
+	// fatal. What is below a path, its versions and what was deleted there go with it.
+	Accepted []string
 	// OnProgress, which may be nil, is told now and then how many nodes were judged.
 	OnProgress func(nodes uint64)
 }
@@ -40,11 +44,11 @@ func Judge(ctx context.Context, set string, c *catalog.File, h *Holdings, o Opti
 		return nil, err
 	}
 	j := &judge{
-		h: h, names: make(map[string]string, len(spaces)),
+		h: h, spaces: make(map[string]*catalog.Space, len(spaces)), accepted: acceptedOf(o.Accepted),
 		cert: &Certificate{Format: Format, Set: set, Judged: time.Now().UTC().Truncate(time.Second), Catalog: o.Catalog, Classes: map[Class]Tally{}},
 	}
 	for i := range spaces {
-		j.names[spaces[i].ID] = spaces[i].Name
+		j.spaces[spaces[i].ID] = &spaces[i]
 		j.space(&spaces[i])
 	}
 	j.cert.Spaces = uint64(len(spaces))
@@ -68,9 +72,10 @@ func Judge(ctx context.Context, set string, c *catalog.File, h *Holdings, o Opti
 }
 
 type judge struct {
-	h     *Holdings
-	cert  *Certificate
-	names map[string]string // of the spaces
+	h        *Holdings
+	cert     *Certificate
+	spaces   map[string]*catalog.Space // by id
+	accepted accepted
 	// What is listed of the findings: fatal ones and others, up to maxFindings each.
 	fatal, other, orphaned []Finding
 	// found is how many findings there are in all, orphans left out.
@@ -109,7 +114,7 @@ func (j *judge) node(n *catalog.Node) {
 		return
 	}
 	j.add(Finding{
-		Class: class, Fatal: fatal, Space: n.Space, SpaceName: j.names[n.Space], Path: n.Path, Kind: n.Kind,
+		Class: class, Fatal: fatal, Space: n.Space, SpaceName: j.spaces[n.Space].Name, Path: n.Path, Kind: n.Kind,
 		Version: n.Version, Trash: n.Trash, Node: n.ID, Blob: n.Blob, At: n.At, Text: text,
 	})
 }
@@ -192,6 +197,10 @@ func (j *judge) count(c Class, size int64) {
 
 func (j *judge) add(f Finding) {
 	j.found++
+	if f.Fatal && j.accepted.has(j.spaces[f.Space], f.Path) {
+		f.Fatal, f.Accepted = false, true
+		j.cert.Accepted++
+	}
 	to := &j.other
 	if f.Fatal {
 		j.cert.Fatal++
@@ -229,7 +238,11 @@ func (f Finding) String() string {
 	case f.Version != "":
 		where += " (version " + f.Version + ")"
 	}
-	return fmt.Sprintf("%s: %s: %s", where, f.Class, f.Text)
+	s := fmt.Sprintf("%s: %s: %s", where, f.Class, f.Text)
+	if f.Accepted {
+		s += " (accepted by accept_lost)"
+	}
+	return s
 }
 
 // printable is a path that can't upset a terminal or a line-based reader.
@@ -250,10 +263,16 @@ func (c *Certificate) Line() string {
 		return humanize.Comma(int64(n)) + " nodes"
 	}
 	s := fmt.Sprintf("%s in %s", nodes(c.Nodes), plural(c.Spaces, "space"))
-	if c.Fatal == 0 {
+	switch {
+	case c.Fatal == 0 && c.Accepted == 0:
 		s += ", every blob present"
-	} else {
+	case c.Fatal == 0:
+		s += ", every other blob present"
+	default:
 		s = fmt.Sprintf("%s of %s have lost data: %s", humanize.Comma(int64(c.Fatal)), nodes(c.Nodes), c.causes())
+	}
+	if c.Accepted > 0 {
+		s += fmt.Sprintf("; %s lost, which accept_lost names", humanize.Comma(int64(c.Accepted)))
 	}
 	if n := c.Classes[Pending].Count; n > 0 {
 		s += fmt.Sprintf("; %s still being processed", plural(n, "upload"))
@@ -261,14 +280,23 @@ func (c *Certificate) Line() string {
 	return s
 }
 
-// causes says which classes there are that can be fatal, the most frequent first.
+// causes says of which classes the fatal findings are, the most frequent first, and how
+// many of each there are where all of them are listed.
 func (c *Certificate) causes() string {
-	l := []Class{Missing, SizeMismatch, HashMismatch, Unreadable, Broken}
-	slices.SortStableFunc(l, func(a, b Class) int { return int(c.Classes[b].Count) - int(c.Classes[a].Count) })
-	var parts []string
-	for _, k := range l {
-		if n := c.Classes[k].Count; n > 0 {
-			parts = append(parts, fmt.Sprintf("%s %s", humanize.Comma(int64(n)), k))
+	counts := map[Class]uint64{}
+	listed := uint64(0)
+	for _, f := range c.Findings {
+		if f.Fatal {
+			counts[f.Class]++
+			listed++
+		}
+	}
+	l := slices.Sorted(maps.Keys(counts))
+	slices.SortStableFunc(l, func(a, b Class) int { return cmp.Compare(counts[b], counts[a]) })
+	parts := make([]string, len(l))
+	for i, k := range l {
+		if parts[i] = string(k); listed == c.Fatal {
+			parts[i] = fmt.Sprintf("%s %s", humanize.Comma(int64(counts[k])), k)
 		}
 	}
 	return strings.Join(parts, ", ")

@@ -352,8 +352,11 @@ func TestManyFindings(t *testing.T) {
 	if f := cert.Findings[500]; f.Kind != catalog.KindSpace || f.Path != "/" || f.SpaceName != "Marketing" || f.Class != Broken {
 		t.Errorf("first of the others: %+v", f)
 	}
-	if l := cert.Line(); l != "500 of 1,501 nodes have lost data: 500 missing, 1 broken; 1,000 uploads still being processed" {
+	if l := cert.Line(); l != "500 of 1,501 nodes have lost data: 500 missing; 1,000 uploads still being processed" {
 		t.Error(l)
+	}
+	if cert.Fatal = 5000; !strings.Contains(cert.Line(), "lost data: missing;") {
+		t.Errorf("not all are listed: %s", cert.Line())
 	}
 	b, err := json.Marshal(cert)
 	check(t, err)

@@ -123,8 +123,8 @@ install" for every night. "ocbackup restore" brings it all back.
 			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE`", Value: config.DefaultPath, EnvVars: []string{"OCBACKUP_CONFIG"}},
 			&cli.StringFlag{Name: "state-dir", Usage: "`DIR` of lock, journal and caches (default: from the configuration)", EnvVars: []string{"OCBACKUP_STATE_DIR"}},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object on standard output (docs/json.md)"},
-			&cli.StringFlag{Name: "log-format", Usage: "console or json `FORMAT` of the log lines on standard error (default: console on a terminal, else json)"},
-			&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error `LEVEL`"},
+			&cli.StringFlag{Name: "log-format", Usage: "console or json `FORMAT` of the log lines on standard error (default: console on a terminal, else json)", EnvVars: []string{"OCBACKUP_LOG_FORMAT"}},
+			&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error `LEVEL`", EnvVars: []string{"OCBACKUP_LOG_LEVEL"}},
 		},
 		Commands: []*cli.Command{
 			initCommand(), doctorCommand(), backupCommand(), listCommand(), showCommand(),

@@ -217,9 +217,12 @@ func printSets(w io.Writer, sets []setView, now time.Time) {
 // proven says of a certificate what there is to say in a line.
 func proven(p *manifest.Proof) string {
 	s := humanize.Comma(int64(p.Nodes)) + " nodes"
-	if p.Fatal == 0 {
+	switch {
+	case p.Fatal == 0 && p.Accepted == 0:
 		s += ", every blob present"
-	} else {
+	case p.Fatal == 0:
+		s += fmt.Sprintf(", every blob present but for %s (accept_lost)", english.Plural(int(p.Accepted), "accepted loss", "accepted losses"))
+	default:
 		s += fmt.Sprintf(", OF %s THE DATA IS LOST", humanize.Comma(int64(p.Fatal)))
 	}
 	for _, c := range []struct {

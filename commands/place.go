@@ -45,6 +45,9 @@ func openSet(c *cli.Context, ref string) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, id := range manifest.PassedOver(sets, ref) {
+		e.rep.Note("Set " + id + " is newer, but data of users is missing in it (ocbackup show --findings " + id + "); name it to look into it.")
+	}
 	o := &opened{env: e, repo: r, sets: sets, set: set}
 	o.catalog, err = o.open(set)
 	return o, err

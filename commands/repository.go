@@ -7,6 +7,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/config"
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/repo"
 )
@@ -27,6 +28,9 @@ func openRepository(c *cli.Context) (*env, *repo.Repo, error) {
 	loc := c.String("repository")
 	if loc == "" {
 		e, err := setup(c)
+		if err != nil && !paths.Exists(c.String("config")) {
+			err = fail.New(fail.Usage, err.Error(), "on a machine without a configuration: --repository LOCATION --password-file FILE; else \"ocbackup init\" writes one")
+		}
 		if err != nil {
 			return nil, nil, err
 		}

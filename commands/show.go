@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -23,7 +24,8 @@ func showCommand() *cli.Command {
 		Name:      "show",
 		Usage:     "show one set: what it holds, how it was taken",
 		ArgsUsage: "[SET]",
-		Description: `SET is an id, a prefix of one, or "latest" (the default).
+		Description: `SET is an id, a prefix of one, or "latest": the newest from which an instance can be
+restored without loss. Without SET it is the newest, also when data of users is missing in it.
 
 With --findings it also lists what is not in order with the set's files, versions and
 trash, by space and path: what its certificate says.
@@ -49,7 +51,7 @@ EXAMPLES:
 			if err != nil {
 				return err
 			}
-			set, err := manifest.Pick(sets, c.Args().First(), r.Host())
+			set, err := newest(sets, c.Args().First(), r.Host())
 			if err != nil {
 				return err
 			}
@@ -74,6 +76,17 @@ EXAMPLES:
 			return nil
 		},
 	}
+}
+
+// newest picks the set that is shown: when none is named the newest that is full, also when
+// data of users is missing in it.
+func newest(sets []manifest.Set, ref, instance string) (*manifest.Set, error) {
+	set, err := manifest.Pick(sets, ref, instance)
+	var several *manifest.InstancesError
+	if ids := manifest.PassedOver(sets, ref); ref == "" && len(ids) > 0 && !errors.As(err, &several) {
+		return manifest.Pick(sets, ids[len(ids)-1], instance)
+	}
+	return set, err
 }
 
 // printFindings lists what a certificate found; nothing without one.

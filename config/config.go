@@ -70,6 +70,9 @@ type Backup struct {
 	Seed string `toml:"seed,omitempty"`
 	// Components that are left out of every set (search, binary).
 	Skip []opencloud.Component `toml:"skip,omitempty"`
+	// AcceptLost lists losses of users' data that are known and can't be mended, as
+	// SPACE:/path: they do not make a set inconsistent.
+	AcceptLost []string `toml:"accept_lost,omitempty"`
 }
 
 // Extra is a further root, or a command whose output is stored, beside OpenCloud.

@@ -125,6 +125,7 @@ func TestMistakes(t *testing.T) {
 		{"no name", `name = "cloud"`, "", []string{"name: is missing", "OCBACKUP_NAME"}},
 		{"both passwords", "[layout]", "password_file = \"/p\"\npassword_command = \"p\"\n[layout]", []string{"t.toml:7: repository.password_command"}},
 		{"negative limit", "[layout]", "limit_upload_kib = -1\n[layout]", []string{"t.toml:6: repository.limit_upload_kib: -1"}},
+		{"an accepted loss that is no place", "[control]", "[backup]\naccept_lost = [\"Marketing\"]\n[control]", []string{`t.toml:12: backup.accept_lost: "Marketing" is no SPACE:/path`}},
 		{"a component that can't be left out", "[control]", "[backup]\nskip = [\"system\"]\n[control]", []string{`t.toml:12: backup.skip: "system" is not one of search, binary`}},
 		{"extra without content", "[control]", "[[extra]]\nname = \"x\"\n[control]", []string{`extra "x": give either path or command`}},
 		{"unknown key of the second extra", "[control]", "[[extra]]\nname = \"x\"\npath = \"/x\"\n[[extra]]\nname = \"y\"\npaht = \"/y\"\n[control]", []string{"t.toml:16: extra.paht", "did you mean extra.path?"}},
@@ -323,6 +324,8 @@ func anyConfig(t *rapid.T) *Config {
 			one = rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9._-]{0,20}`)
 		case k.Name == "bucket.endpoint" || k.Name == "bucket.reach":
 			one = rapid.SampledFrom([]string{"http://minio:9000", "https://S3.example.com/", "https://[::1]:9000"})
+		case k.Name == "backup.accept_lost":
+			one = rapid.StringMatching(`[A-Za-z0-9 ]{1,9}:/[a-z/]{0,9}`)
 		case k.Name == "bucket.name":
 			one = rapid.StringMatching(`[A-Za-z0-9.]{1,20}`)
 		case k.Name == "pool.location":

@@ -324,6 +324,10 @@ var Keys = []Key{
 		Name: "backup.skip", Default: `[]`, Example: `["binary"]`, Values: []string{"search", "binary"},
 		Doc: "Components that are left out of every backup. The search index is built again after a restore; without binary a restore needs the same version from elsewhere.",
 	},
+	{
+		Name: "backup.accept_lost", Default: `[]`, Example: `["Marketing:/offers/2026.odt"]`,
+		Doc: "Files whose data OpenCloud has lost, as it is known, and that can't be mended: SPACE:/path, as findings name them; SPACE may be the id. What is below, versions, and what was deleted there go with it. They are told of with each set, but do not make it inconsistent.",
+	},
 
 	{
 		Name: "snapshot.driver", Env: "OCBACKUP_SNAPSHOT_DRIVER", Default: `"auto"`, Values: []string{"auto", "btrfs", "zfs", "lvm", "command", "none"},

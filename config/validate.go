@@ -168,6 +168,11 @@ func (c *Config) problems() []problem {
 	if c.Repository.PasswordFile != "" && c.Repository.PasswordCommand != "" {
 		add("repository.password_command", "password_file is set as well; give one of them")
 	}
+	for _, p := range c.Backup.AcceptLost {
+		if !strings.Contains(p, ":/") {
+			add("backup.accept_lost", "%q is no SPACE:/path", p)
+		}
+	}
 	if (c.Ready.User == "") != (c.Ready.PasswordFile == "") {
 		add("ready.user", "user and password_file go together")
 	}

@@ -189,8 +189,10 @@ func TestEmptyBucket(t *testing.T) {
 	if c.happened("stop") != before {
 		t.Error("the server was stopped for it")
 	}
-	id := c.backup("--accept-empty-bucket")
-	wants(t, c.run("show", id), 0, "0 objects")
+	// What it holds lacks the contents of all files, and says so.
+	wants(t, c.run("backup", "--accept-empty-bucket"), 4, "missing")
+	sets := c.sets()
+	wants(t, c.run("show", sets[len(sets)-1].Set), 0, "0 objects", "LOST")
 	for key := range kept {
 		if _, err := os.Stat(c.path("pool/blobs", key)); err != nil {
 			t.Errorf("the pool lost %s", key)

@@ -58,6 +58,8 @@ type Manifest struct {
 	// Certificate is the outcome of joining that with the blobs; nil where the set does
 	// not hold both.
 	Certificate *Proof `json:"certificate,omitempty"`
+	// AcceptLost is accept_lost of the configuration, when the certificate was made.
+	AcceptLost []string `json:"accept_lost,omitempty"`
 
 	Search       index.Verdict `json:"search"`
 	NotProtected []string      `json:"not_protected,omitempty"`
@@ -79,11 +81,13 @@ type Proof struct {
 	// of them mean that data of a user is lost.
 	Findings uint64 `json:"findings"`
 	Fatal    uint64 `json:"fatal"`
+	// Accepted is how many losses the configuration accepts.
+	Accepted uint64 `json:"accepted,omitempty"`
 }
 
 // ProofOf sums a certificate up.
 func ProofOf(c *certificate.Certificate) *Proof {
-	p := &Proof{Nodes: c.Nodes, Classes: c.Classes, Fatal: c.Fatal, Findings: c.More}
+	p := &Proof{Nodes: c.Nodes, Classes: c.Classes, Fatal: c.Fatal, Accepted: c.Accepted, Findings: c.More}
 	for _, f := range c.Findings {
 		if f.Class != certificate.Orphan {
 			p.Findings++

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/dustin/go-humanize"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/ocbackup/ocbackup/certificate"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
+	"github.com/ocbackup/ocbackup/opencloud"
 	ocnodes "github.com/ocbackup/ocbackup/opencloud/nodes"
 )
 
@@ -18,6 +20,9 @@ import (
 func (s *setVerification) prove(ctx context.Context) error {
 	m := s.set.Manifest
 	if m.Catalog == nil {
+		if m.Certificate != nil {
+			s.found("its manifest is damaged: it names a certificate and no catalog")
+		}
 		s.rep.Uncertified = "the set was made without a catalog: files were counted only"
 		return nil
 	}
@@ -40,7 +45,7 @@ func (s *setVerification) prove(ctx context.Context) error {
 		s.found("its catalog can't be used: %v", err)
 		return nil
 	}
-	if m.Certificate == nil {
+	if !holdsContents(m) {
 		s.rep.Uncertified = "the set does not hold both metadata and contents"
 		return nil
 	}
@@ -61,6 +66,7 @@ func (s *setVerification) prove(ctx context.Context) error {
 	if err == nil {
 		s.rep.Certificate, err = certificate.Judge(ctx, s.set.ID, c, s.h, certificate.Options{
 			Catalog:   m.Catalog.Digest,
+			Accepted:  m.AcceptLost,
 			MaybeBlob: func(at string) bool { return ocnodes.HoldsBlob(c.Driver(), at) },
 			OnProgress: func(n uint64) {
 				s.update(fmt.Sprintf("certificate, %s of %s nodes", humanize.Comma(int64(n)), humanize.Comma(int64(m.Catalog.Nodes()))))
@@ -72,6 +78,12 @@ func (s *setVerification) prove(ctx context.Context) error {
 	}
 	add(s.rep.Certificate, lost)
 	return nil
+}
+
+// holdsContents tells whether a set holds the contents of nodes, by what it stores and not
+// by whether it was certified.
+func holdsContents(m *manifest.Manifest) bool {
+	return m.Bucket != nil || slices.ContainsFunc(m.Roots, func(r manifest.Root) bool { return r.Has(opencloud.Blobs) })
 }
 
 // add adds fatal findings to a certificate, before the others.
@@ -97,6 +109,9 @@ func (s *setVerification) bucket(ctx context.Context) error {
 	err := s.inventory(ctx, s.set, func(in io.Reader) error { return s.objects.hold(in, s.set.Manifest, s.h) })
 	if err != nil {
 		return s.o.Repo.Failure(err, "read the inventory of set "+s.set.ID)
+	}
+	if s.objects.pool != nil && !s.objects.here(s.set.Manifest) {
+		s.rep.Uncertified = "its objects are in another pool, which was not looked at: " + s.set.Manifest.Bucket.Pool.Location + "; what follows is by its inventory alone"
 	}
 	if !s.o.Part.contents() || !s.objects.here(s.set.Manifest) {
 		return nil
