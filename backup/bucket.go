@@ -179,11 +179,18 @@ func (r *run) copyAfter(ctx context.Context, step progress.Step) error {
 	if err != nil {
 		return err
 	}
-	if m.cold != nil {
-		copied.New, copied.NewBytes = copied.New+m.cold.New, copied.NewBytes+m.cold.NewBytes
-	}
-	m.cold = copied
+	m.cold = together(m.cold, copied)
 	return fault.Point("store.bucket")
+}
+
+// together is what two copies did, one after the other: what is found once is not found
+// again. The first may be nil.
+func together(first, second *s3mirror.Copied) *s3mirror.Copied {
+	if first != nil {
+		second.New, second.NewBytes = first.New+second.New, first.NewBytes+second.NewBytes
+		second.Findings = slices.Concat(first.Findings, second.Findings)
+	}
+	return second
 }
 
 // tidyUp is how long a copy that was called off may take to put away what is half done.

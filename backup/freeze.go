@@ -219,12 +219,12 @@ func (r *run) readFrozen(ctx context.Context, step progress.Step, frozen []*root
 	callOff(nil)
 	gone := <-lost
 	if gone == nil && context.Cause(ctx) == nil {
-		looking, cancel := patient(ctx)
-		gone = r.plan.Lost(looking) // also if all went well: what is deleted can be read for a while, and be anything
-		cancel()
+		gone = r.snapshotLost(ctx) // also if all went well: what is deleted can be read for a while, and be anything
+	} else if gone != nil {
+		gone = fail.Wrap(fail.Incomplete, gone, "read what was frozen", "")
 	}
 	if gone != nil {
-		return fail.Wrap(fail.Incomplete, gone, "read what was frozen", "")
+		return gone
 	}
 	if err != nil {
 		return err

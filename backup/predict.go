@@ -55,7 +55,7 @@ func (r *run) prediction() (probably time.Duration, sets int) {
 		if d.Freeze > 0 {
 			freeze = append(freeze, d.Freeze)
 		}
-		if s.Manifest.Bucket != nil {
+		if d.Bucket > 0 { // else it left the window, or there is none
 			bucket = append(bucket, d.Bucket)
 		}
 	}

@@ -83,6 +83,24 @@ func TestPrediction(t *testing.T) {
 	}
 }
 
+// Sets whose bucket was copied outside the window say nothing of how long that takes in it.
+func TestPredictionOfBucket(t *testing.T) {
+	seeded := users(0, 0, time.Hour)
+	seeded.seed = &repo.Summary{}
+	r := predicting(seeded)
+	r.mirror = &mirror{}
+	for i, s := range []float64{0, 0, 20} {
+		r.sets[i].Manifest.Bucket, r.sets[i].Manifest.Downtime.Bucket = &manifest.Bucket{}, s
+	}
+	if got, _ := r.prediction(); got != 24*time.Second {
+		t.Errorf("in the window: %s, want 4 s and 20 s", got)
+	}
+	seeded.driver = snapshot.Btrfs
+	if got, _ := r.prediction(); got != 4*time.Second {
+		t.Errorf("outside of it: %s, want 4 s", got)
+	}
+}
+
 func TestPredictionIsHeldAgainstTheLimit(t *testing.T) {
 	r := predicting(users(100_000, 0, time.Second))
 	r.Config.Backup.MaxDowntime = 35 * time.Second

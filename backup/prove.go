@@ -2,8 +2,9 @@ package backup
 
 import (
 	"context"
-	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/opencloud/nodes"
+	"github.com/ocbackup/ocbackup/paths"
 	"github.com/ocbackup/ocbackup/progress"
 	"github.com/ocbackup/ocbackup/storedtree"
 )
@@ -52,7 +54,8 @@ func (r *run) prove(ctx context.Context, step progress.Step) (string, error) {
 		return "", err
 	}
 	held := certificate.NewHoldings(r.proof.dir)
-	defer held.Close() //nolint:errcheck // a temporary file
+	defer held.Close()     //nolint:errcheck // a temporary file
+	stored := r.manifest() // now: what is proven is written to meanwhile
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		if err := r.readCatalog(gctx, step, users, held); err != nil {
@@ -61,7 +64,10 @@ func (r *run) prove(ctx context.Context, step progress.Step) (string, error) {
 		return r.joinBucket(gctx, step)
 	})
 	if users.view != "" {
-		g.Go(func() error { return r.listHeld(gctx, held) })
+		g.Go(func() error {
+			err := holdings.FromRepository(gctx, r.Repo, stored, held) // what the pool holds follows
+			return r.Repo.Failure(err, "list what was stored")
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return "", err
@@ -96,37 +102,46 @@ func (r *run) holdsBlobs() bool {
 // readCatalog lists the nodes of the frozen moment: from the snapshot of the file system,
 // or, since the live tree has gone on, from what was stored of the stopped one, and then
 // also what is held.
-func (r *run) readCatalog(ctx context.Context, step progress.Step, users *root, held *certificate.Holdings) (err error) {
+func (r *run) readCatalog(ctx context.Context, step progress.Step, users *root, held *certificate.Holdings) error {
 	p := &r.proof
 	tree := nodes.Disk(users.at())
+	failure := func() error { return r.snapshotLost(ctx) }
 	if users.view == "" {
 		step.Update("listing what was stored")
 		stored, err := storedtree.Open(ctx, storedtree.Options{
 			Repo: r.Repo, Stored: r.storedUsers(), Live: users.real, TempDir: p.dir,
 		})
 		if err != nil {
-			return r.Repo.Failure(err, "list what was stored of root "+users.Name)
+			return r.storedFailure(users, err)
 		}
 		defer stored.Close() //nolint:errcheck // temporary files, in a directory that goes as a whole
 		if err := stored.Files(func(at string, size int64) error {
-			held.Add(at, size, certificate.Hashes{})
+			if mayBeContent(r.Config.Layout.Driver, at) {
+				held.Add(at, size, certificate.Hashes{})
+			}
 			return nil
 		}); err != nil {
 			return err
 		}
-		tree = stored
+		tree, failure = stored, func() error { return r.storedFailure(users, stored.Err()) }
 	}
 	p.path = filepath.Join(p.dir, manifest.CatalogFile)
 	w, err := catalog.Create(p.path, r.Config.Layout.Driver)
 	if err != nil {
 		return err
 	}
-	if err := nodes.Read(ctx, nodes.Options{
+	err = nodes.Read(ctx, nodes.Options{
 		Tree: tree, Driver: r.Config.Layout.Driver, TempDir: p.dir,
 		OnProgress: func(n uint64) { step.Update(humanize.Comma(int64(n)) + " nodes listed") },
-	}, w); err != nil {
+	}, w)
+	if failed := failure(); failed != nil { // it is no finding about the nodes
+		err = failed
+	} else if err != nil {
+		err = fail.Wrap(fail.Incomplete, err, "list the nodes of root "+users.Name, "")
+	}
+	if err != nil {
 		w.Abort()
-		return fail.Wrap(fail.Incomplete, err, "list the nodes of root "+users.Name, "")
+		return err
 	}
 	summary, err := w.Close()
 	if err != nil {
@@ -137,24 +152,51 @@ func (r *run) readCatalog(ctx context.Context, step progress.Step, users *root, 
 	return err
 }
 
+// snapshotLost tells whether a snapshot of a file system is no longer whole: what was read
+// from it says nothing.
+func (r *run) snapshotLost(ctx context.Context) error {
+	if context.Cause(ctx) != nil {
+		return context.Cause(ctx)
+	}
+	looking, cancel := patient(ctx)
+	defer cancel()
+	return fail.Wrap(fail.Incomplete, r.plan.Lost(looking), "read what was frozen", "")
+}
+
+// storedFailure tells whether it is the repository, or the disk of the temporary files, that
+// keeps what was stored from being listed.
+func (r *run) storedFailure(users *root, err error) error {
+	what := "list what was stored of root " + users.Name
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		if _, ok := paths.Below(r.proof.dir, p.Path); ok {
+			return fail.Wrap(fail.Failed, err, what, "see that the state directory's file system has room, and can be written to")
+		}
+	}
+	return r.Repo.Failure(err, what)
+}
+
+// mayBeContent tells whether a file below the users root may be the content of a node: on
+// driver posix users may have given it any name.
+func mayBeContent(driver opencloud.Driver, at string) bool {
+	switch driver {
+	case opencloud.Decomposed:
+		return nodes.HoldsBlob(driver, at)
+	case opencloud.DecomposedS3:
+		return false // that is in the bucket
+	}
+	return true
+}
+
 // storedUsers are the snapshots that hold what is below the users root.
 func (r *run) storedUsers() []storedtree.Stored {
 	var out []storedtree.Stored
 	for _, x := range r.roots {
 		if s, ok := r.pushed[x.Name]; ok && (x.Has(opencloud.Metadata) || x.Has(opencloud.Blobs)) {
-			out = append(out, storedtree.Stored{Snapshot: s.snapshot, Entry: filepath.Base(x.real)})
+			out = append(out, storedtree.Stored{Snapshot: s.snapshot, Entry: filepath.Base(x.real), Files: s.files})
 		}
 	}
 	return out
-}
-
-// listHeld lists what the repository holds of contents. What the pool does follows.
-func (r *run) listHeld(ctx context.Context, held *certificate.Holdings) error {
-	err := holdings.FromRepository(ctx, r.Repo, r.manifest(), held, nil)
-	if err != nil {
-		return r.Repo.Failure(err, "list what was stored")
-	}
-	return nil
 }
 
 // certify joins the nodes with what the backup holds.
@@ -173,69 +215,9 @@ func (r *run) certify(ctx context.Context, step progress.Step, held *certificate
 	}
 	var err error
 	p.certificate, err = certificate.Judge(ctx, r.set, p.file, held, certificate.Options{
-		Catalog: p.summary.Digest, MaybeBlob: func(at string) bool { return nodes.HoldsBlob(r.Config.Layout.Driver, at) },
+		Accepted: r.Config.Backup.AcceptLost, Catalog: p.summary.Digest, MaybeBlob: func(at string) bool { return nodes.HoldsBlob(r.Config.Layout.Driver, at) },
 	})
 	return err
-}
-
-// joinBucket makes the inventory of the frozen moment of the listings before and after it:
-// the catalog says which objects that needs. What is missing then may just have been on
-// its way, so that it is looked for once more; the certificate tells of what stays missing.
-func (r *run) joinBucket(ctx context.Context, step progress.Step) error {
-	if !r.bucketLater() {
-		return nil
-	}
-	needed, err := r.neededObjects()
-	if err != nil {
-		return err
-	}
-	needs := func(key string) bool {
-		h := hashed(key)
-		_, ok := needed[h]
-		if ok {
-			needed[h] = true
-		}
-		return ok
-	}
-	m := r.mirror
-	for again := false; ; again = true {
-		if m.cold.Inventory, err = m.copier.Join(m.hot.Inventory, m.cold.Inventory, needs); err != nil {
-			return err
-		}
-		missing := 0
-		for _, found := range needed {
-			if !found {
-				missing++
-			}
-		}
-		if missing == 0 || again {
-			return fault.Point("prove.bucket")
-		}
-		r.Report.Note(english.PluralWord(missing, "An object that the set needs is", fmt.Sprint(missing, " objects that the set needs are")) + " not in the bucket; it is listed again")
-		if err := r.copyAfter(ctx, step); err != nil {
-			return err
-		}
-	}
-}
-
-// neededObjects is the set of the keys that the catalog names, hashed to save memory; the
-// values tell which were found.
-func (r *run) neededObjects() (map[[16]byte]bool, error) {
-	needed := map[[16]byte]bool{}
-	for n, err := range r.proof.file.All() {
-		if err != nil {
-			return nil, err
-		}
-		if n.At != "" {
-			needed[hashed(n.At)] = false
-		}
-	}
-	return needed, nil
-}
-
-func hashed(key string) [16]byte {
-	h := sha256.Sum256([]byte(key))
-	return [16]byte(h[:])
 }
 
 // keepProof leaves the catalog where the commands that browse it look first.
@@ -265,23 +247,21 @@ func (r *run) closeProof() {
 	}
 }
 
-// warnOfFindings tells the first findings of the certificate.
+// warnOfFindings tells the first losses that the certificate found.
 func (r *run) warnOfFindings() {
 	c := r.proof.certificate
 	if c == nil {
 		return
 	}
 	const most = 3
-	shown := 0
-	for _, f := range c.Findings {
-		if f.Class == certificate.Orphan {
-			continue
-		}
-		if shown == most {
-			r.warn(fmt.Sprintf("%d more findings; all are in the certificate (ocbackup show --findings %s)", manifest.ProofOf(c).Findings-most, r.set))
+	for i, f := range c.Findings { // fatal ones come first; others may stay for ever
+		if !f.Fatal {
 			return
 		}
-		shown++
+		if i == most {
+			r.warn(fmt.Sprintf("%d more; all are in the certificate (ocbackup show --findings %s)", c.Fatal-most, r.set))
+			return
+		}
 		r.warn(f.String())
 	}
 }

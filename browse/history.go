@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ocbackup/ocbackup/catalog"
+	"github.com/ocbackup/ocbackup/certificate"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
 )
@@ -39,8 +40,12 @@ type Content struct {
 	Version string    `json:"version,omitempty"`
 	Trash   string    `json:"trash,omitempty"`
 	Deleted time.Time `json:"deleted,omitzero"`
+	// Lost is the newest set that names it, and has lost it: what is there is missing or
+	// another content. Such sets do not count as having it; when none has it, First, Last
+	// and Get are empty.
+	Lost string `json:"lost,omitempty"`
 	// Get are the arguments with which "ocbackup get" brings it back.
-	Get []string `json:"get"`
+	Get []string `json:"get,omitempty"`
 
 	key string
 }
@@ -57,22 +62,31 @@ type Trail struct {
 	Space string `json:"space"` // its id
 	Path  string `json:"path"`
 	// Searched is how many sets were looked into.
-	Searched int       `json:"searched"`
-	Skipped  []Skipped `json:"skipped,omitempty"`
+	Searched int `json:"searched"`
+	// Newest is the last of them.
+	Newest  string    `json:"newest,omitempty"`
+	Skipped []Skipped `json:"skipped,omitempty"`
 	// Contents are sorted: what was seen last comes first.
 	Contents []*Content `json:"contents"`
 	// Damage is why some of the skipped sets were: they are damaged. It carries its code.
 	Damage error `json:"-"`
 }
 
+// Sources are where History reads sets.
+type Sources struct {
+	// Open opens the catalog of a set. A set for which its error is a fail.Usage or
+	// fail.Inconsistent is skipped, others end the search.
+	Open func(*manifest.Set) (*catalog.File, error)
+	// Certificate reads the certificate of a set that is inconsistent.
+	Certificate func(*manifest.Set) (*certificate.Certificate, error)
+}
+
 // History follows a place through sets, which are in order, oldest first: by the space's
 // id, which is found by its name in the newest set that has such a space, and the path.
-// open opens a catalog; a set for which its error is a fail.Usage or fail.Inconsistent
-// is skipped, others end the search. The error of a space that no set has is that of
-// the newest set.
-func History(ctx context.Context, sets []manifest.Set, place Place, open func(*manifest.Set) (*catalog.File, error)) (*Trail, error) {
+// The error of a space that no set has is that of the newest set.
+func History(ctx context.Context, sets []manifest.Set, place Place, from Sources) (*Trail, error) {
 	t := &Trail{Place: place.Space + ":" + place.Path, Path: place.Path, Contents: []*Content{}}
-	h := &history{Trail: t, sets: sets, name: place.Space, byKey: map[string]*Content{}, opened: map[int]*catalog.File{}, skips: map[int]error{}, open: open}
+	h := &history{Trail: t, sets: sets, name: place.Space, byKey: map[string]*Content{}, opened: map[int]*catalog.File{}, skips: map[int]error{}, from: from}
 	defer h.close()
 	if err := h.findSpace(ctx); err != nil {
 		return nil, err
@@ -92,6 +106,7 @@ func History(ctx context.Context, sets []manifest.Set, place Place, open func(*m
 			h.skip(i, fail.Wrap(fail.Inconsistent, err, "read the catalog", ""))
 		} else {
 			t.Searched++
+			t.Newest = sets[i].ID
 		}
 		h.release(i)
 	}
@@ -105,7 +120,7 @@ func History(ctx context.Context, sets []manifest.Set, place Place, open func(*m
 	}
 	slices.SortStableFunc(t.Contents, func(a, b *Content) int {
 		return cmp.Or(
-			strings.Compare(b.Last, a.Last), rank(a.Where)-rank(b.Where),
+			strings.Compare(max(b.Last, b.Lost), max(a.Last, a.Lost)), rank(a.Where)-rank(b.Where),
 			b.Deleted.Compare(a.Deleted), strings.Compare(a.Trash, b.Trash),
 			cmpBool(a.Version != "", b.Version != ""), strings.Compare(b.Version, a.Version),
 		)
@@ -119,9 +134,10 @@ type history struct {
 	byKey  map[string]*Content
 	opened map[int]*catalog.File
 	skips  map[int]error
-	open   func(*manifest.Set) (*catalog.File, error)
-	name   string // of the space, as the user wrote it
-	ref    string // of the space in the set that is looked into
+	from   Sources
+	lost   []certificate.Finding // of the set that is looked into, at the path
+	name   string                // of the space, as the user wrote it
+	ref    string                // of the space in the set that is looked into
 }
 
 // findSpace finds the space's id.
@@ -162,7 +178,7 @@ func (h *history) get(i int) (*catalog.File, error) {
 	if f, ok := h.opened[i]; ok || h.skips[i] != nil {
 		return f, nil
 	}
-	f, err := h.open(&h.sets[i])
+	f, err := h.from.Open(&h.sets[i])
 	if code := fail.CodeOf(err); code == fail.Usage || code == fail.Inconsistent {
 		h.skip(i, err)
 		return nil, nil
@@ -189,6 +205,9 @@ func (h *history) close() {
 
 // look adds what one set has at the path.
 func (h *history) look(s *manifest.Set, f *catalog.File) error {
+	if err := h.findLost(s); err != nil {
+		return err
+	}
 	h.ref = h.Space
 	if space, err := f.Resolve(h.name); err == nil && space.ID == h.Space {
 		h.ref = h.name // it may have had another name then
@@ -230,7 +249,7 @@ func (h *history) add(s *manifest.Set, n *catalog.Node, where string) {
 	key := identity(n)
 	c := h.byKey[key]
 	if c == nil {
-		c = &Content{First: s.ID, Kind: n.Kind, key: key}
+		c = &Content{Kind: n.Kind, key: key, Size: n.Size, MTime: n.MTime, SHA1: n.SHA1}
 		if n.Kind == catalog.KindVersion {
 			c.Kind = catalog.KindFile
 		}
@@ -239,11 +258,44 @@ func (h *history) add(s *manifest.Set, n *catalog.Node, where string) {
 	if c.Last == s.ID {
 		return
 	}
+	if h.isLost(n) {
+		c.Lost = s.ID
+		if c.Last == "" {
+			c.Where, c.Version, c.Trash, c.Deleted = where, n.Version, n.Trash, n.Deleted
+		}
+		return
+	}
+	c.First = cmp.Or(c.First, s.ID)
 	c.Last, c.Where = s.ID, where
 	c.Version, c.Trash, c.Deleted = n.Version, n.Trash, n.Deleted
 	c.Size, c.MTime, c.SHA1 = n.Size, n.MTime, n.SHA1
 	c.Sets++
 	c.Get = append([]string{s.ID, h.ref + ":" + h.Path}, GetFlags(n)...)
+}
+
+// findLost finds what a set has lost of what is at the path.
+func (h *history) findLost(s *manifest.Set) error {
+	h.lost = nil
+	if !s.Inconsistent() {
+		return nil
+	}
+	c, err := h.from.Certificate(s)
+	if err != nil {
+		return err
+	}
+	for _, f := range c.Findings {
+		if f.Fatal && f.Space == h.Space && f.Path == h.Path {
+			h.lost = append(h.lost, f)
+		}
+	}
+	return nil
+}
+
+// isLost tells whether the set that is looked into has lost a node's content.
+func (h *history) isLost(n *catalog.Node) bool {
+	return slices.ContainsFunc(h.lost, func(f certificate.Finding) bool {
+		return f.Kind == n.Kind && f.Version == n.Version && f.Trash == n.Trash
+	})
 }
 
 // identity is the same of nodes with the same content.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ocbackup/ocbackup/catalog"
+	"github.com/ocbackup/ocbackup/certificate"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
@@ -87,13 +88,40 @@ func (p past) history(t *testing.T, place string) (*Trail, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return History(t.Context(), sets, at, func(s *manifest.Set) (*catalog.File, error) {
+	return historyOf(t, sets, at, p, nil)
+}
+
+func historyOf(t *testing.T, sets []manifest.Set, at Place, p past, lost map[string]*certificate.Certificate) (*Trail, error) {
+	t.Helper()
+	return History(t.Context(), sets, at, Sources{Certificate: func(s *manifest.Set) (*certificate.Certificate, error) { return lost[s.ID], nil }, Open: func(s *manifest.Set) (*catalog.File, error) {
 		i := slices.IndexFunc(sets, func(x manifest.Set) bool { return x.ID == s.ID })
 		if err, bad := p[i].(error); bad {
 			return nil, err
 		}
 		return catalog.Open(p[i].(string))
+	}})
+}
+
+// A set that has lost a content is not named as one to get it from.
+func TestHistoryOfLost(t *testing.T) {
+	const p = "/o.odt"
+	sets := past{write(t, sales, file(p, "a")), write(t, sales, file(p, "bb"), version(p, "a", "v1")), write(t, sales, file(p, "bb"), version(p, "a", "v1"))}
+	finding := func(kind catalog.Kind, path, version string) certificate.Finding {
+		return certificate.Finding{Class: certificate.Missing, Fatal: true, Space: "s1", Path: path, Kind: kind, Version: version}
+	}
+	var list []manifest.Set
+	for i := range sets {
+		list = append(list, manifest.Set{ID: fmt.Sprint("set", i), Manifest: &manifest.Manifest{Certificate: &manifest.Proof{}}})
+	}
+	list[1].Manifest.Certificate.Fatal, list[2].Manifest.Certificate.Fatal = 1, 3
+	got, err := historyOf(t, list, Place{Space: "Sales", Path: p}, sets, map[string]*certificate.Certificate{
+		"set1": {Findings: []certificate.Finding{finding(catalog.KindFile, p, "")}},
+		"set2": {Findings: []certificate.Finding{finding(catalog.KindFile, p, ""), finding(catalog.KindVersion, p, "v1"), finding(catalog.KindFile, "/other", "")}},
 	})
+	want := []string{"- 0 current 2: ", "set0-set1 2 version 1: set1 Sales:" + p + " --version v1"}
+	if err != nil || !slices.Equal(lines(got), want) || got.Contents[0].Lost != "set2" || got.Contents[1].Lost != "set2" {
+		t.Errorf("%v\n%s\n%+v", err, strings.Join(lines(got), "\n"), got.Contents)
+	}
 }
 
 // lines shows contents by what a person is told.

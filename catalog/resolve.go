@@ -35,7 +35,7 @@ type AmbiguousError struct {
 
 func (e *AmbiguousError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q may be any of %d spaces; say which by its id:", e.Ref, len(e.Spaces))
+	fmt.Fprintf(&b, "%q may be any of %d spaces; say which by its id or alias:", e.Ref, len(e.Spaces))
 	for i, s := range e.Spaces {
 		if i == maxListed {
 			fmt.Fprintf(&b, "\n  and %d more", len(e.Spaces)-i)
@@ -45,7 +45,7 @@ func (e *AmbiguousError) Error() string {
 		if !s.Disabled.IsZero() {
 			disabled = ", disabled"
 		}
-		fmt.Fprintf(&b, "\n  %s  %q (%s%s)", s.ID, s.Name, s.Type, disabled)
+		fmt.Fprintf(&b, "\n  %s  %s  %q, %d files%s", s.ID, s.Alias, s.Name, s.Counts.Files, disabled)
 	}
 	return b.String()
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/ocbackup/ocbackup/browse"
 	"github.com/ocbackup/ocbackup/catalog"
 	"github.com/ocbackup/ocbackup/config"
+	"github.com/ocbackup/ocbackup/extract"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
@@ -356,6 +357,24 @@ func TestNobodyReadsOn(t *testing.T) {
 	err := l.find("x", "", func(string) bool { searched = true; return false })
 	if fail.CodeOf(err) != fail.Interrupted || o.printed() != "" || searched {
 		t.Errorf("%v, searched on: %v", err, searched)
+	}
+}
+
+// What get tells is one object, and its error is not told again in JSON.
+func TestGetTells(t *testing.T) {
+	o := browsed(t, "set1", someSpaces, someNodes)
+	lost := fail.New(fail.Inconsistent, "one thing was not brought", "")
+	res := &extract.Result{Path: "/a", Files: 2, Checked: 1, Skipped: []extract.Skipped{{Path: "/b", Class: extract.Refused, Reason: "\x1b[2J"}}}
+	if err := o.printResult(res, lost); !errors.Is(err, lost) || strings.Contains(o.printed(), "\x1b") {
+		t.Errorf("%v", err)
+	}
+	o.json = true
+	var told *reportedError
+	if err := o.printResult(res, lost); !errors.As(err, &told) || fail.CodeOf(err) != fail.Inconsistent || json.Unmarshal([]byte(o.printed()), res) != nil {
+		t.Errorf("%v", err)
+	}
+	if err := o.printResult(nil, lost); errors.As(err, &told) || o.printed() != "" {
+		t.Errorf("nothing was begun, and that is told: %v", err)
 	}
 }
 

@@ -96,14 +96,22 @@ func runGet(c *cli.Context) error {
 		o.Stdout = p.out
 	}
 	res, err := extract.Run(c.Context, o)
+	if o.Stdout != nil {
+		return told(c.Context, err)
+	}
+	return p.printResult(res, err)
+}
+
+// printResult prints what get has done, and returns the command's error.
+func (e *env) printResult(res *extract.Result, err error) error {
 	switch {
-	case res == nil || o.Stdout != nil:
+	case res == nil:
 		return err
-	case !p.json:
-		printGot(p.out, res, err == nil)
+	case !e.json:
+		printGot(e.out, res, err == nil)
 		return err
 	}
-	if jerr := p.printJSON(res); err == nil {
+	if jerr := e.printJSON(res); err == nil {
 		return jerr
 	}
 	return reported(err)
@@ -186,7 +194,7 @@ func (o *opened) poolFor(ctx context.Context, c *cli.Context) (*s3mirror.Pool, e
 // printGot prints what get has done; complete is false when an error tells the rest.
 func printGot(w io.Writer, r *extract.Result, complete bool) {
 	for _, s := range r.Skipped {
-		fmt.Fprintf(w, "not brought: %s: %s: %s\n", browse.Quote(s.Path), s.Class, s.Reason)
+		fmt.Fprintf(w, "not brought: %s: %s: %s\n", browse.Quote(s.Path), s.Class, browse.Visible(s.Reason))
 	}
 	if r.More > 0 {
 		fmt.Fprintf(w, "not brought: %s more\n", humanize.Comma(int64(r.More)))
@@ -197,13 +205,10 @@ func printGot(w io.Writer, r *extract.Result, complete bool) {
 	}
 	checked := ", all compared with the metadata's hashes"
 	if n := r.Files - r.Checked; n > 0 {
-		checked = fmt.Sprintf(", %s of them compared by size only: the metadata has no hash", humanize.Comma(int64(n)))
+		checked = fmt.Sprintf(", %s of them without: the metadata has no hash to compare with", humanize.Comma(int64(n)))
 	}
 	if r.Files == 0 {
 		checked = ""
-	}
-	if r.Unchanged > 0 {
-		checked += fmt.Sprintf("; %s there already", humanize.Comma(int64(r.Unchanged)))
 	}
 	fmt.Fprintf(w, "%s (%s)%s\n", what, humanize.IBytes(r.Bytes), checked)
 	if complete {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocbackup/ocbackup/browse"
 	"github.com/ocbackup/ocbackup/catalog"
+	"github.com/ocbackup/ocbackup/certificate"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
 )
@@ -66,7 +67,9 @@ EXAMPLES:
 				sets = sets[max(0, len(sets)-n):]
 			}
 			o := &opened{env: e, repo: r, sets: sets}
-			trail, err := browse.History(c.Context, sets, place, o.open)
+			trail, err := browse.History(c.Context, sets, place, browse.Sources{Open: o.open, Certificate: func(s *manifest.Set) (*certificate.Certificate, error) {
+				return manifest.ReadCertificate(c.Context, r, s)
+			}})
 			if err != nil {
 				return spaceFailure(err, "")
 			}
@@ -91,7 +94,7 @@ func (e *env) printTrail(t *browse.Trail) error {
 	if err == nil && t.Damage != nil {
 		return reported(t.Damage)
 	}
-	return told(e.ctx, err)
+	return reported(told(e.ctx, err))
 }
 
 // writeTrail prints each content in two lines: what and where it is, and how to get it.
@@ -107,6 +110,10 @@ func writeTrail(w io.Writer, t *browse.Trail) error {
 		}
 		where := c.Where
 		switch c.Where {
+		case browse.Current:
+			if c.Last != t.Newest && c.Lost != t.Newest {
+				where = "current then, not in newer sets"
+			}
 		case browse.Trash:
 			where = "in the trash"
 			if !c.Deleted.IsZero() {
@@ -114,6 +121,16 @@ func writeTrail(w io.Writer, t *browse.Trail) error {
 			}
 		case browse.Version:
 			where = "old version"
+		}
+		if c.Lost != "" {
+			where += since + "; LOST in " + c.Lost
+			since = ""
+		}
+		if c.Last == "" {
+			if _, err := fmt.Fprintf(w, "%s  %9s  %16s  %s: no set has its content\n", c.Lost, what, clock(c.MTime), where); err != nil {
+				return err
+			}
+			continue
 		}
 		words := make([]string, len(c.Get))
 		for i, a := range c.Get {

@@ -18,7 +18,7 @@ import (
 
 // placesHelp is part of the help text of every command that takes a place in a set.
 const placesHelp = `SET is an id, the beginning of one, or "latest" (the default). SPACE is a name, an alias
-(personal/alan) or an id, or the beginning of one; "ocbackup spaces" lists them.
+(personal/alan), an id or the beginning of an id; "ocbackup spaces" lists them.
 Quote what has spaces in it: 'Marketing Team:/Offers/May 2026.odt'.`
 
 // opened is a set that a command looks into.
@@ -112,7 +112,7 @@ func spaceFailure(err error, set string) error {
 	case errors.As(err, &unknown):
 		return fail.Wrap(fail.Usage, err, "", "\""+strings.TrimSpace("ocbackup spaces "+set)+"\" lists the spaces; a place in one is written SPACE:/path")
 	case errors.As(err, &ambiguous):
-		return fail.Wrap(fail.Usage, err, "", "name it by its id")
+		return fail.Wrap(fail.Usage, err, "", "name it by its alias or id")
 	}
 	return err
 }

@@ -80,7 +80,7 @@ func (o *opened) listSpaces(long bool) error {
 	}
 	switch {
 	case o.json:
-		return told(o.ctx, o.printJSON(v))
+		return reported(told(o.ctx, o.printJSON(v)))
 	case long:
 		printSpaces(o.out, v.Spaces)
 	default:

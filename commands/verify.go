@@ -97,13 +97,15 @@ func printVerify(w io.Writer, rep *verify.Report) {
 			verdict = "DAMAGED"
 		case len(rep.Pool) > 0 && s.Objects > 0:
 			verdict = "see its pool"
+		case s.Certificate != nil && s.Uncertified != "":
+			verdict = "not proven"
 		}
 		fmt.Fprintf(w, "%s  %s  %s files, %s\n", s.Set, verdict, humanize.Comma(int64(s.Files)), humanize.IBytes(s.Bytes))
 		printSome(w, "  - ", s.Findings, 0)
-		switch c := s.Certificate; {
-		case c == nil && s.Uncertified != "":
-			fmt.Fprintln(w, "  no certificate: "+s.Uncertified)
-		case c != nil:
+		if s.Uncertified != "" {
+			fmt.Fprintln(w, "  not proven: "+s.Uncertified)
+		}
+		if c := s.Certificate; c != nil {
 			fmt.Fprintln(w, "  "+c.Line())
 			var lost []string
 			for _, f := range c.Findings {

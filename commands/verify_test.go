@@ -22,13 +22,14 @@ func TestPrintVerify(t *testing.T) {
 	rep := &verify.Report{Sets: []verify.SetReport{
 		{Set: "a", Certificate: c, Read: 3, ReadBytes: 2048},
 		{Set: "b", Uncertified: "it was made without a catalog"},
+		{Set: "c", Uncertified: "the pool is away", Certificate: &certificate.Certificate{Nodes: 1, Spaces: 1}},
 	}}
 	var out bytes.Buffer
 	printVerify(&out, rep)
 	text := out.String()
 	for _, want := range []string{
 		"a  DAMAGED", "1,234 of 5,000 nodes", `Marketing:"/offers/0\x1b.odt": missing: it is gone`, "... and 1,214 more", "3 contents, 2.0 KiB",
-		"b  sound", "without a catalog",
+		"b  sound", "without a catalog", "c  not proven", "the pool is away",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in:\n%s", want, text)

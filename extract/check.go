@@ -21,7 +21,7 @@ type sum struct {
 func sumOf(n *catalog.Node) sum {
 	for _, s := range []sum{{"sha1", n.SHA1}, {"md5", n.MD5}, {"adler32", n.Adler32}} {
 		if s.hex != "" {
-			return sum{s.name, strings.ToLower(s.hex)}
+			return sum{s.name, strings.Clone(strings.ToLower(s.hex))}
 		}
 	}
 	return sum{}

@@ -42,10 +42,14 @@ func TestDamage(t *testing.T) {
 			w.objects = w.objects[:len(w.objects)-2]
 		}
 		w.file("/d/negative", "1234").Size = -1
+		// Its metadata are lost: nothing is known of it, which is not that it is empty.
+		lost := w.file("/d/unreadable", "1234")
+		lost.At, lost.Blob, lost.Size, lost.SHA1 = "", "", 0, ""
+		lost.Problem = &catalog.Problem{Class: "unreadable", Fatal: true, Text: "its metadata is missing"}
 		w.store()
 		want := map[string]Class{
 			"/d/hash": HashMismatch, "/d/longer": SizeMismatch, "/d/shorter": SizeMismatch, "/d/nowhere": Missing, "/d/outside": Missing,
-			"/d/missing": Missing, "/d/link": Missing, "/d/negative": Unreadable,
+			"/d/missing": Missing, "/d/link": Missing, "/d/negative": Unreadable, "/d/unreadable": Unreadable,
 		}
 		o := w.get("/d")
 		res, err := Run(context.Background(), o)
@@ -63,7 +67,7 @@ func TestDamage(t *testing.T) {
 		for p := range want {
 			t.Errorf("%s is not told of", p)
 		}
-		if int(res.Files)+len(res.Skipped) != 11 {
+		if int(res.Files)+len(res.Skipped) != 12 {
 			t.Errorf("%+v", res)
 		}
 		// The same of single files, which are read in another way.

@@ -180,7 +180,7 @@ func (d *dav) insist(ctx context.Context, do func() error) error {
 		case i == len(retryWaits) && busy.processing:
 			return &fault{Exists, "the server is still processing what is there"}
 		case i == len(retryWaits):
-			return fail.Wrap(fail.Failed, err, "talk to "+d.url.Host, "see that it runs and can be reached; then run it again with --overwrite: what is there already is not sent twice")
+			return fail.Wrap(fail.Failed, err, "talk to "+d.url.Host, "see that it runs and can be reached; then run it again with --overwrite")
 		}
 		select {
 		case <-ctx.Done():
@@ -227,12 +227,12 @@ func (a *answer) failure(d *dav, what string) error {
 	case http.StatusForbidden:
 		return fail.Usagef("upload as somebody who may write there", "%s on %s: %s may not", what, d.url.Host, d.user)
 	case http.StatusInsufficientStorage:
-		return fail.New(fail.Failed, what+" on "+d.url.Host+": the space is full", "raise its quota, or make room; then run it again with --overwrite: what is there already is not sent twice")
+		return fail.New(fail.Failed, what+" on "+d.url.Host+": the space is full", "raise its quota, or make room; then run it again with --overwrite")
 	case http.StatusLocked:
 		return &fault{Exists, "somebody has it locked on the server"}
 	}
 	if a.status >= 500 {
-		return fail.New(fail.Failed, what+" on "+d.url.Host+": "+a.String(), "see the server's log; then run it again with --overwrite: what is there already is not sent twice")
+		return fail.New(fail.Failed, what+" on "+d.url.Host+": "+a.String(), "see the server's log; then run it again with --overwrite")
 	}
 	return &fault{Refused, "the server does not take it: " + a.String()}
 }

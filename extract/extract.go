@@ -68,8 +68,6 @@ type Result struct {
 	// Checked is how many files were compared with a hash of the metadata; the others'
 	// metadata has none.
 	Checked uint64 `json:"checked"`
-	// Unchanged is how many files the server had already, of this very content.
-	Unchanged uint64 `json:"unchanged,omitempty"`
 	// Skipped are the things that are not there now, by path; More is how many there are
 	// beyond those.
 	Skipped []Skipped `json:"skipped,omitempty"`
@@ -143,6 +141,7 @@ type run struct {
 	res     *Result
 	done    amount
 	damaged uint64
+	loose   uint64 // files that are in place, of which the metadata does not say what they had
 }
 
 // amount is how much there is of something.

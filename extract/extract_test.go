@@ -3,9 +3,11 @@ package extract
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -197,6 +199,23 @@ func TestStandardOutput(t *testing.T) {
 	})
 }
 
+// Whoever reads it may have had enough: what says so arrives as it is.
+func TestNobodyReadsOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, opencloud.Posix)
+	w.file("/a", "content")
+	w.store()
+	o := w.get("/a")
+	r, p, err := os.Pipe()
+	w.must(err)
+	defer p.Close()
+	w.must(r.Close())
+	o.To, o.Stdout = "", p
+	if _, err := Run(t.Context(), o); !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("%v", err)
+	}
+}
+
 // Where the metadata has no hash, or only a poor one, what there is is compared.
 func TestPoorMetadata(t *testing.T) {
 	w := newWorld(t, "decomposed")
@@ -213,8 +232,12 @@ func TestPoorMetadata(t *testing.T) {
 	lost.Size, lost.Problem = 0, &catalog.Problem{Class: "unreadable", Fatal: true, Text: "it has lost its metadata"}
 	w.file("/d/upper", "x").SHA1 = strings.ToUpper(w.nodes[len(w.nodes)-1].SHA1)
 	w.store()
-	o := w.get("/d")
+	o, said := w.get("/d"), &notes{Reporter: progress.Discard}
+	o.Report = said
 	res, err := Run(context.Background(), o)
+	if !strings.Contains(said.text, "metadata of 1 file is damaged") {
+		t.Errorf("of /d/lost it is not said that nothing tells what it was: %s", said.text)
+	}
 	if fail.CodeOf(err) != fail.Inconsistent || res.Files != 5 || res.Checked != 3 || len(res.Skipped) != 1 || res.Skipped[0].Class != SizeMismatch {
 		t.Errorf("%+v, %v", res, err)
 	}

@@ -66,8 +66,17 @@ const maxName = 255
 // newItem makes an item of a node that goes to rel. The fault is a name that can't be
 // one: what a catalog says may have been made up.
 func newItem(n *catalog.Node, rel string) (*item, *fault) {
+	// There may be millions. The texts of a node are parts of its whole line in the catalog,
+	// so that what is kept is copied; and of the two paths, one is the end of the other.
+	path := strings.Clone(n.Path)
+	switch {
+	case strings.HasSuffix(rel, path):
+		path = rel[len(rel)-len(path):]
+	case strings.HasSuffix(path, rel):
+		rel = path[len(path)-len(rel):]
+	}
 	it := &item{
-		path: n.Path, rel: rel, folder: n.Kind == catalog.KindFolder || n.Kind == catalog.KindSpace, size: n.Size, mtime: n.MTime,
+		path: path, rel: rel, folder: n.Kind == catalog.KindFolder || n.Kind == catalog.KindSpace, size: n.Size, mtime: n.MTime,
 		sum: sumOf(n), pending: n.Pending != "",
 	}
 	if it.folder {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/ocbackup/ocbackup/atomicfile"
 	"github.com/ocbackup/ocbackup/browse"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/paths"
@@ -253,7 +251,7 @@ func (f *localFile) discard() {
 	_ = f.dir.root.Remove(f.tmp) // it may have its name by now
 }
 
-func (f *localFile) commit() (bool, error) { return false, f.dir.judge(f.place()) }
+func (f *localFile) commit() error { return f.dir.judge(f.place()) }
 
 func (f *localFile) place() error {
 	root, name := f.dir.root, f.it.rel
@@ -294,26 +292,30 @@ func (f *localFile) place() error {
 // finish sets the times of folders, now that nothing more comes into them, and makes
 // names survive a power loss.
 func (d *directory) finish() error {
-	for i := len(d.own) - 1; i >= 0; i-- {
-		it := d.own[i]
-		if err := d.finishFolder(it); err != nil {
-			return fail.Wrap(fail.Failed, err, "finish the folder "+filepath.Join(d.path, it.rel), "its files are complete")
+	failed := func(err error, rel string) error {
+		return fail.Wrap(fail.Failed, err, "finish the folder "+filepath.Join(d.path, rel), "its files are complete")
+	}
+	for rel := range d.made { // also those that were there
+		if err := d.sync(rel); err != nil {
+			return failed(err, rel)
 		}
 	}
-	return atomicfile.SyncDir(d.path)
-}
-
-func (d *directory) finishFolder(it *item) error {
-	f, err := d.root.Open(it.rel)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(f.Sync(), f.Close())
-	if err == nil && !it.mtime.IsZero() {
-		err = d.root.Chtimes(it.rel, it.mtime, it.mtime)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", it.rel, err)
+	for i := len(d.own) - 1; i >= 0; i-- {
+		it := d.own[i]
+		if it.mtime.IsZero() {
+			continue
+		}
+		if err := d.root.Chtimes(it.rel, it.mtime, it.mtime); err != nil {
+			return failed(err, it.rel)
+		}
 	}
 	return nil
+}
+
+func (d *directory) sync(rel string) error {
+	f, err := d.root.Open(rel)
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close())
+	}
+	return err
 }

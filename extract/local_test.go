@@ -144,7 +144,7 @@ func TestDirectoryIsNotLeft(t *testing.T) {
 		var f *fault
 		out, err := d.create(t.Context(), it)
 		if err == nil {
-			_, err = out.commit()
+			err = out.commit()
 			out.discard()
 		}
 		if !errors.As(err, &f) {
@@ -349,7 +349,7 @@ func TestSomebodyIsFaster(t *testing.T) {
 	}
 	write(t, filepath.Join(d.path, "f"), "theirs")
 	var taken *fault
-	if _, err = f.commit(); !errors.As(err, &taken) || taken.class != Exists {
+	if err = f.commit(); !errors.As(err, &taken) || taken.class != Exists {
 		t.Errorf("%v", err)
 	}
 	f.discard()

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"hash/adler32"
 	"io/fs"
@@ -33,7 +34,14 @@ import (
 	"github.com/ocbackup/ocbackup/s3mirror"
 )
 
-func TestMain(m *testing.M) { os.Exit(env.Main(m)) }
+// TestMain runs many tests at a time: restic waits for 200 ms whenever it has taken a lock.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("8") // a number
+	}
+	os.Exit(env.Main(m))
+}
 
 var drivers = []opencloud.Driver{opencloud.Posix, opencloud.Decomposed, opencloud.DecomposedS3}
 

@@ -23,8 +23,8 @@ type sink interface {
 // file is a file on its way to its place.
 type file interface {
 	Write(b []byte) (int, error)
-	// commit puts it in its place; unchanged tells that it was there already.
-	commit() (unchanged bool, err error)
+	// commit puts it in its place.
+	commit() error
 	discard()
 }
 
@@ -119,13 +119,13 @@ func (in *receiver) end(why *fault) {
 			continue
 		}
 		in.run.puts.Go(func() error {
-			unchanged, err := f.file.commit()
+			err := f.file.commit()
 			if err != nil {
 				f.file.discard()
 				in.run.refuse(f.it, err)
 				return nil
 			}
-			in.run.placed(in.from, in.sums.size, checked, unchanged)
+			in.run.placed(f.it, in.from, in.sums.size, checked)
 			return nil
 		})
 	}

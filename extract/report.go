@@ -36,7 +36,7 @@ func (r *run) skip(it *item, f *fault) {
 }
 
 // placed notes that a file is in its place.
-func (r *run) placed(from *Source, size int64, checked, unchanged bool) {
+func (r *run) placed(it *item, from *Source, size int64, checked bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.done.files++
@@ -46,8 +46,8 @@ func (r *run) placed(from *Source, size int64, checked, unchanged bool) {
 	if checked {
 		r.res.Checked++
 	}
-	if unchanged {
-		r.res.Unchanged++
+	if it.loose {
+		r.loose++
 	}
 	if from != nil {
 		from.Files++
@@ -66,6 +66,9 @@ func (r *run) addSource(kind, name string) *Source {
 
 // verdict is the error that tells what could not be brought.
 func (r *run) verdict() error {
+	if r.loose > 0 {
+		r.Report.Note("The metadata of " + english.Plural(int(r.loose), "file", "") + " is damaged: the content is what the set has, and nothing tells whether it is whole.")
+	}
 	n := uint64(len(r.res.Skipped)) + r.res.More
 	if n == 0 {
 		return nil
@@ -74,6 +77,12 @@ func (r *run) verdict() error {
 	e := &fail.Error{
 		Code: fail.Incomplete, What: english.PluralWord(int(n), "one thing was", humanize.Comma(int64(n))+" things were") + " not brought",
 		State: "everything else is there", Err: errors.New(browse.Visible(first.Path) + ": " + first.Reason),
+	}
+	if r.res.Files == 0 {
+		e.State = "nothing was brought"
+	}
+	if r.Upload != nil {
+		e.Hint = "what the server does not take or give up, bring to a directory: --to DIR"
 	}
 	if r.damaged > 0 {
 		e.Code = fail.Inconsistent

@@ -15,6 +15,7 @@ import (
 	"github.com/ocbackup/ocbackup/browse"
 	"github.com/ocbackup/ocbackup/catalog"
 	"github.com/ocbackup/ocbackup/fail"
+	"github.com/ocbackup/ocbackup/opencloud"
 )
 
 // selection is what is brought.
@@ -263,12 +264,14 @@ func (s *selection) gather(r *run, top *catalog.Node) error {
 			f = &fault{Exists, "what it lies in is a file"}
 		case f == nil && !it.folder && n.At == "" && n.Size > 0:
 			f = &fault{Missing, "the metadata does not say where its content is"}
+		case f == nil && !it.folder && n.At == "":
+			f = r.noFile(n)
 		}
 		if first, last = false, rel; !it.folder && f == nil {
 			file = rel
 		}
-		if name, below, _ := strings.Cut(rel, "/"); below == "" && !slices.Contains(s.tops, name) {
-			s.tops = append(s.tops, name)
+		if n := len(s.tops); !strings.Contains(rel, "/") && (n == 0 || s.tops[n-1] != rel) { // nodes come sorted
+			s.tops = append(s.tops, rel)
 		}
 		switch {
 		case f != nil:
@@ -283,14 +286,27 @@ func (s *selection) gather(r *run, top *catalog.Node) error {
 		default:
 			b := contents[n.At]
 			if b == nil {
-				b = &blob{at: n.At}
-				contents[n.At] = b
+				b = &blob{at: strings.Clone(n.At)}
+				contents[b.at] = b
 				s.blobs = append(s.blobs, b)
 			}
 			b.items = append(b.items, it)
 		}
 	}
 	sortBlobs(s.blobs)
+	return nil
+}
+
+// noFile tells of a node without content that it is not because the file is empty.
+func (r *run) noFile(n *catalog.Node) *fault {
+	switch p := n.Problem; {
+	case p == nil:
+		return nil
+	case p.Fatal || p.Class == string(Unreadable):
+		return &fault{Unreadable, p.Text}
+	case r.Catalog.Driver() == opencloud.Posix: // where an empty file is one on disk
+		return &fault{Refused, p.Text}
+	}
 	return nil
 }
 

@@ -13,7 +13,7 @@ func (s *stdout) begin(context.Context) error                     { return nil }
 func (s *stdout) folder(context.Context, *item) error             { return nil }
 func (s *stdout) create(_ context.Context, _ *item) (file, error) { return s, nil }
 func (s *stdout) Write(b []byte) (int, error)                     { return s.to.Write(b) }
-func (s *stdout) commit() (bool, error)                           { return false, nil }
+func (s *stdout) commit() error                                   { return nil }
 func (s *stdout) discard()                                        {}
 func (s *stdout) finish() error                                   { return nil }
 func (s *stdout) close()                                          {}

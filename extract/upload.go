@@ -175,20 +175,21 @@ func (f *sending) discard() { _ = f.f.Close() }
 // commit uploads the file. Servers do not heed If-None-Match with PUT (reva's ocdav), so
 // that it is asked first what is there; what comes between is kept by the server as a
 // version.
-func (f *sending) commit() (unchanged bool, err error) {
+func (f *sending) commit() error {
 	sum := hex.EncodeToString(f.sha1.Sum(nil))
 	at := f.to.at(f.it.rel)
 	sent := false
-	err = f.to.insist(f.ctx, func() error {
+	err := f.to.insist(f.ctx, func() error {
 		e, err := f.to.stat(f.ctx, at)
 		switch {
 		case err != nil:
 			return err
 		case e != nil && e.folder:
 			return &fault{Exists, "there is a folder of that name"}
-		case e != nil && e.size == f.size && (e.sha1 == sum || f.size == 0) && (sent || f.to.overwrite):
-			unchanged = !sent // or the answer to what was sent has been lost
-			return nil
+		case e != nil && e.size == f.size && (e.sha1 == sum || f.size == 0) && sent:
+			return nil // the answer to what was sent has been lost
+		// With --overwrite it is sent also when the server's metadata say that it is the same:
+		// the content may be lost.
 		case e != nil && !f.to.overwrite:
 			return &fault{Exists, "something has that name already"}
 		}
@@ -198,7 +199,7 @@ func (f *sending) commit() (unchanged bool, err error) {
 	if err == nil {
 		err = f.f.Close()
 	}
-	return unchanged, err
+	return err
 }
 
 // put sends it once; where the folder is missing, again when that was made.

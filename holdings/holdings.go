@@ -5,45 +5,43 @@ package holdings
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/ocbackup/ocbackup/certificate"
+	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 	"github.com/ocbackup/ocbackup/repo"
 	"github.com/ocbackup/ocbackup/s3mirror"
 )
 
-// every is after how many files progress is told.
-const every = 1000
-
 // FromRepository adds the files of those roots that hold blobs, by the lists that the
-// repository has of them; nothing of driver decomposeds3, whose blobs are no files.
-// onProgress, which may be nil, is told how many files were seen. Errors are the
-// repository's own.
-func FromRepository(ctx context.Context, r *repo.Repo, m *manifest.Manifest, h *certificate.Holdings, onProgress func(files uint64)) error {
-	var files uint64
+// repository has of them; nothing of driver decomposeds3, whose blobs are no files. Errors
+// are the repository's own, or fail.Repository: a list is not all that was stored.
+func FromRepository(ctx context.Context, r *repo.Repo, m *manifest.Manifest, h *certificate.Holdings) error {
 	for i := range m.Roots {
 		root := &m.Roots[i]
 		if root.Snapshot == "" || !root.Has(opencloud.Blobs) {
 			continue
 		}
+		var files uint64
 		err := r.Ls(ctx, root.Snapshot, "", func(n repo.Node) error {
-			if Add(h, root, n) {
-				if files++; files%every == 0 && onProgress != nil {
-					onProgress(files)
-				}
+			if n.Type == "file" {
+				files++
 			}
+			Add(h, root, n)
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-	}
-	if onProgress != nil {
-		onProgress(files)
+		if files != root.Files { // restic may leave out what it can't load, and end well
+			return fail.New(fail.Repository, fmt.Sprintf("restic lists %d files of root %s, and has stored %d", files, root.Name, root.Files),
+				"run it again; \"ocbackup verify\" tells whether the repository is damaged")
+		}
 	}
 	return nil
 }

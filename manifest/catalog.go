@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"syscall"
 
 	"github.com/ocbackup/ocbackup/catalog"
 	"github.com/ocbackup/ocbackup/fail"
@@ -38,7 +39,9 @@ func OpenCatalog(ctx context.Context, r *repo.Repo, s *Set, cacheDir string, onP
 	f, err := fetchCatalog(cacheDir, want, onProgress, func(w io.Writer) error {
 		return r.Dump(ctx, s.Snapshot, "/"+dir+"/"+CatalogFile, w)
 	})
+	var local syscall.Errno // of the cache or a temporary file, and not what the repository says
 	switch {
+	case errors.As(err, &local):
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errOtherCatalog):
 		err = fail.Wrap(fail.Inconsistent, err, "", "\"ocbackup verify\" tells what is damaged; other sets may be sound: \"ocbackup list\"")
 	case err != nil && ctx.Err() != nil:
@@ -88,7 +91,7 @@ func hasCatalog(s *Set) error {
 	case s.Err != nil:
 		return fail.Wrap(fail.Inconsistent, s.Err, "set "+s.ID, "other sets may be sound: \"ocbackup list\"; \"ocbackup verify\" tells more")
 	case s.Manifest.Catalog == nil:
-		return fail.Usagef("name another set (\"ocbackup list\"), or restore it beside the server: ocbackup restore "+s.ID+" --to DIR",
+		return fail.Usagef("name another set (\"ocbackup list\"), or restore it beside the server: ocbackup restore "+s.ID+" --target DIR",
 			"set %s has no catalog: it was made by an earlier version of ocbackup, or without the metadata", s.ID)
 	case s.Manifest.Catalog.Format != catalog.Format:
 		return fail.Usagef("use a newer version of ocbackup", "the catalog of set %s has format %d; this version of ocbackup reads format %d", s.ID, s.Manifest.Catalog.Format, catalog.Format)

@@ -184,6 +184,15 @@ func TestOpenCatalogFailures(t *testing.T) {
 	}
 }
 
+// That a temporary file can't be made here says nothing about the repository.
+func TestOpenCatalogNoTemporaryFile(t *testing.T) {
+	s := store(t)
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "gone"))
+	if _, err := OpenCatalog(t.Context(), s.repo, s.set, "", nil); err == nil || fail.CodeOf(err) == fail.Inconsistent {
+		t.Errorf("%v (code %d), which is no damage", err, fail.CodeOf(err))
+	}
+}
+
 func TestKeepCatalog(t *testing.T) {
 	s, cache := store(t), t.TempDir()
 	if err := KeepCatalog(cache, s.path, s.set.Manifest.Catalog); err != nil {

@@ -46,25 +46,22 @@ func (r *Repo) FindBlobs(ctx context.Context, snapshot string, blobs []string, f
 	return r.findObjects(ctx, "--blob", snapshot, blobs, fn)
 }
 
-// FindPacks calls fn for every file and folder of a snapshot that needs one of the
-// packs, which may be damaged or gone as long as the index knows them.
-func (r *Repo) FindPacks(ctx context.Context, snapshot string, packs []string, fn func(Found) error) error {
-	data, trees, err := r.inPacks(ctx, packs)
-	if err == nil {
-		err = r.findObjects(ctx, "--blob", snapshot, data, fn)
-	}
-	if err == nil {
-		err = r.findObjects(ctx, "--tree", snapshot, trees, fn)
-	}
-	return err
+// FindTrees calls fn for every folder of a snapshot whose list is one of the blobs.
+func (r *Repo) FindTrees(ctx context.Context, snapshot string, blobs []string, fn func(Found) error) error {
+	return r.findObjects(ctx, "--tree", snapshot, blobs, fn)
 }
 
-// inPacks lists what packs hold, by the indexes: restic's own search for packs reads
-// their headers, and fails where one is cut off.
-func (r *Repo) inPacks(ctx context.Context, packs []string) (data, trees []string, err error) {
+// InPacks lists the blobs in packs, those of contents and those of folders' lists. The
+// packs may be damaged or gone, as long as the index knows them: restic's own search for
+// packs reads their headers, and fails where one is cut off.
+func (r *Repo) InPacks(ctx context.Context, packs []string) (data, trees []string, err error) {
 	o, err := r.run(ctx, call{command: "list", args: []string{"index"}})
 	if err != nil {
 		return nil, nil, err
+	}
+	wanted := map[string]bool{}
+	for _, id := range packs {
+		wanted[id] = true
 	}
 	for _, id := range strings.Fields(string(o.stdout)) {
 		o, err := r.run(ctx, call{command: "cat", args: []string{"index", id}})
@@ -81,7 +78,7 @@ func (r *Repo) inPacks(ctx context.Context, packs []string) (data, trees []strin
 			return nil, nil, fmt.Errorf("understand index %s: %w", id, err)
 		}
 		for _, p := range index.Packs {
-			if !slices.Contains(packs, p.ID) {
+			if !wanted[p.ID] {
 				continue
 			}
 			for _, b := range p.Blobs {

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -49,12 +50,16 @@ func TestFind(t *testing.T) {
 			t.Fatal(err)
 		}
 		found := map[string]string{}
-		err = r.FindPacks(ctx(t), snap, append(strings.Fields(string(o.stdout)), strings.Repeat("0", 64)), func(f Found) error {
+		note := func(f Found) error {
 			found[f.Path] = f.Type
 			return nil
-		})
-		if err != nil || found["/users/b/two\nlines"] != "blob" || found["/users/a"] != "tree" || found["/users/c"] != "blob" {
-			t.Errorf("found %v, %v", found, err)
+		}
+		data, trees, err := r.InPacks(ctx(t), append(strings.Fields(string(o.stdout)), strings.Repeat("0", 64)))
+		if err := errors.Join(err, r.FindBlobs(ctx(t), snap, data, note), r.FindTrees(ctx(t), snap, trees, note)); err != nil {
+			t.Fatal(err)
+		}
+		if found["/users/b/two\nlines"] != "blob" || found["/users/a"] != "tree" || found["/users/c"] != "blob" {
+			t.Errorf("found %v", found)
 		}
 	})
 }

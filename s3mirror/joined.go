@@ -27,10 +27,20 @@ func (m *Mirror) Keep(inv Inventory) (Inventory, error) {
 // before and from after it. Of what came between them it takes what the moment needs; of
 // what is gone in between likewise: the pool has it. Both files stay as they are.
 func (m *Mirror) Join(before, after Inventory, needs func(key string) bool) (Inventory, error) {
-	inv, err := joinInventories(before.Path, after.Path, filepath.Join(m.ix.dir, joinedFile), needs)
-	if err != nil {
-		return inv, ownFailure(err)
+	return joinTo(filepath.Join(m.ix.dir, joinedFile), before.Path, after.Path, needs)
+}
+
+// joinTo joins inventories in a file that may be one of them.
+func joinTo(to, before, after string, needs func(key string) bool) (Inventory, error) {
+	made := to + ".new"
+	inv, err := joinInventories(before, after, made, needs)
+	if err == nil {
+		err = os.Rename(made, to)
 	}
+	if err != nil {
+		return Inventory{}, ownFailure(err)
+	}
+	inv.Path = to
 	return inv, nil
 }
 
@@ -45,7 +55,7 @@ func joinInventories(before, after, to string, needs func(key string) bool) (inv
 		return inv, err
 	}
 	defer is.Close() //nolint:errcheck // it is only read
-	out, err := os.Create(to)
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return inv, err
 	}

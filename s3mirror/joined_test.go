@@ -68,6 +68,49 @@ func TestJoinInventories(t *testing.T) {
 	}
 }
 
+// What was in the bucket at one of several listings after the moment is in the pool, and
+// needed, however short it was there.
+func TestJoinAgain(t *testing.T) {
+	dir := t.TempDir()
+	list := func(keys ...string) string {
+		path := filepath.Join(dir, "listed")
+		if err := writeObjects(path, func(write func(*Object) error) error {
+			for _, k := range keys {
+				if err := write(&Object{Key: k, Size: 10}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	needs := func(key string) bool { return key != "a/9" }
+	before, joined := filepath.Join(dir, "before"), filepath.Join(dir, "joined")
+	if err := os.Rename(list("a/1"), before); err != nil {
+		t.Fatal(err)
+	}
+	inv, err := joinTo(joined, before, list("a/1", "a/2", "a/9"), needs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if inv, err = joinTo(joined, inv.Path, list("a/1", "a/3", "a/9"), needs); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(joined)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for r := newReader(strings.NewReader(string(data)), "joined"); r.next(); {
+		got = append(got, r.at.Key)
+	}
+	if want := []string{"a/1", "a/2", "a/3"}; !slices.Equal(got, want) || inv.Path != joined {
+		t.Errorf("joined %q in %s, want %q in %s", got, inv.Path, want, joined)
+	}
+}
+
 // A torn list is an error, not a shorter inventory.
 func TestJoinTornInventories(t *testing.T) {
 	dir := t.TempDir()

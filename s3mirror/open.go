@@ -14,6 +14,9 @@ import (
 // connection was cut; what is not the object that was stored ends in an error of which
 // ObjectFault tells more, before the last byte is given.
 func (p *Pool) Open(ctx context.Context, o *Object) (io.ReadCloser, error) {
+	if err := credible(o); err != nil {
+		return nil, err
+	}
 	ctx = accounting.WithStatsGroup(p.with(ctx), "ocbackup")
 	what := "read " + o.Path() + " of"
 	c, err := open(ctx, proven{p.data, o}, o.Path(), o, new(atomic.Int64))

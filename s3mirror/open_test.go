@@ -56,6 +56,28 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// An inventory that was tampered with leads to nothing but objects of the pool.
+func TestOpenNothingElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(1)
+	w.mustCopy(CopyOptions{})
+	_, pool, err := w.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := []byte("not of the pool")
+	if err := os.WriteFile(filepath.Join(w.target.Location, "..", "secret"), secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []Object{{Key: "../../secret"}, {Key: "a/b", At: "../secret"}, {Key: "a/b", At: markerFile}} {
+		o.Size = int64(len(secret))
+		if got, err := readAll(t, pool, &o); fail.CodeOf(err) != fail.Inconsistent || len(got) > 0 {
+			t.Errorf("%+v: %q, %v", o, got, err)
+		}
+	}
+}
+
 // What is wrong with an object is told before its last byte; a pool that is gone is
 // another matter.
 func TestOpenDamaged(t *testing.T) {

@@ -90,9 +90,7 @@ func (p *Pool) readObject(ctx context.Context, o *Object, m *meter) (Reading, er
 	if err == nil {
 		return r, nil
 	}
-	if err = p.readFailure(ctx, err, "read "+o.Path()+" of"); err == nil {
-		return r, nil
-	}
+	err = p.readFailure(ctx, err, "read "+o.Path()+" of")
 	fault, ok := ObjectFault(err)
 	if !ok {
 		return r, err

@@ -27,6 +27,7 @@ type fetcher struct {
 	mu      sync.Mutex
 	stored  map[string]span
 	flights map[string]chan struct{} // what is being read, by path; closed when it has been
+	failed  error                    // the first failure of what could not be had in another way
 }
 
 func newFetcher() fetcher {
@@ -61,6 +62,9 @@ func (t *Tree) once(ctx context.Context, key, flight string, fetch func() error)
 			delete(f.flights, flight)
 			close(busy)
 			where, ok = f.stored[key]
+			if f.failed == nil {
+				f.failed = err
+			}
 			f.mu.Unlock()
 			if err != nil {
 				return nil, err
@@ -80,6 +84,14 @@ func (t *Tree) once(ctx context.Context, key, flight string, fetch func() error)
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// Err is the first failure to read from the repository, or to remember what it gave: what
+// the methods failed with then says nothing of what was stored.
+func (t *Tree) Err() error {
+	t.fetch.mu.Lock()
+	defer t.fetch.mu.Unlock()
+	return t.fetch.failed
 }
 
 // keep stores what was read under key.

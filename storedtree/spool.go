@@ -83,6 +83,8 @@ type listing struct {
 	out  *bufio.Writer
 	at   int64
 	open []*frame
+	// files is how many files were listed.
+	files uint64
 }
 
 // frame is a directory that the list is in.
@@ -120,6 +122,9 @@ func (w *listing) add(n repo.Node) error {
 	if n.Type == "dir" {
 		w.open = append(w.open, &frame{node: n})
 		return nil
+	}
+	if n.Type == "file" {
+		w.files++
 	}
 	return w.entry(&n, 0)
 }

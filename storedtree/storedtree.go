@@ -6,6 +6,7 @@ package storedtree
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -41,6 +42,7 @@ type Options struct {
 type Stored struct {
 	Snapshot string
 	Entry    string // the name of the tree's root in the snapshot
+	Files    uint64 // how many files were stored, so that the list is known to be whole; 0: not known
 }
 
 // Tree is what was stored: a nodes.Tree, whose methods may be called from several
@@ -94,6 +96,9 @@ func (t *Tree) list(ctx context.Context, st Stored) (int64, error) {
 	// From the top of the snapshot: its own node is on the way, and needed.
 	if err := t.opt.Repo.Ls(ctx, st.Snapshot, "", w.add); err != nil {
 		return 0, err
+	}
+	if st.Files > 0 && w.files != st.Files {
+		return 0, fmt.Errorf("restic lists %d files in snapshot %s, and has stored %d", w.files, st.Snapshot, st.Files)
 	}
 	return w.close()
 }

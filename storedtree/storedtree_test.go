@@ -333,7 +333,7 @@ func TestPosix(t *testing.T) {
 		id := s.backup(r, []string{"users"})
 		s.later()
 
-		quiet := s.open(r, Stored{id, "users"})
+		quiet := s.open(r, Stored{Snapshot: id, Entry: "users"})
 		s.same(quiet)
 		s.sameFiles(quiet)
 		// caf\xe9, alan (two folders of one form), and the file with a real U+FFFD.
@@ -343,7 +343,7 @@ func TestPosix(t *testing.T) {
 
 		s.change()
 		s.same(quiet)
-		busy := s.open(r, Stored{id, "users"})
+		busy := s.open(r, Stored{Snapshot: id, Entry: "users"})
 		r.cat.Store(0)
 		r.dump.Store(0)
 		r.restore.Store(0)
@@ -355,7 +355,7 @@ func TestPosix(t *testing.T) {
 
 		// Nothing is left of it on disk: all comes from the repository.
 		check(t, os.Rename(s.live, s.live+".away"))
-		s.same(s.open(r, Stored{id, "users"}))
+		s.same(s.open(r, Stored{Snapshot: id, Entry: "users"}))
 	})
 }
 
@@ -369,7 +369,7 @@ func TestWithoutBulk(t *testing.T) {
 	s.later()
 	s.change()
 	broken := &noRestore{r}
-	tree := s.open(broken, Stored{id, "users"})
+	tree := s.open(broken, Stored{Snapshot: id, Entry: "users"})
 	s.same(tree)
 	before := r.String()
 	if r.cat.Load() > 18 || r.dump.Load() > 20 { // a process for a directory, not for each file in it
@@ -386,6 +386,39 @@ type noRestore struct{ *counted }
 func (*noRestore) Restore(context.Context, repo.RestoreSpec) (repo.RestoreSummary, error) {
 	return repo.RestoreSummary{}, errors.New("no space left on device")
 }
+
+// TestErr has a repository that goes away once it has been listed.
+func TestErr(t *testing.T) {
+	t.Parallel()
+	r, s := newRepo(t, env.Restic(t, "0.18")), newSite(t)
+	s.write("a/file", "content", "user.oc.id", "1")
+	id := s.backup(r, []string{"users"})
+	s.later()
+	gone := &goneRepo{noRestore{r}}
+	tree := s.open(gone, Stored{Snapshot: id, Entry: "users"})
+	all := func(string) bool { return true }
+	check(t, second(tree.Attrs(t.Context(), "a/file", all)))
+	if err := second(tree.Attrs(t.Context(), "a/none", all)); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	check(t, tree.Err())
+	s.write("a/file", "changed", "user.oc.id", "2")
+	for _, err := range []error{second(tree.Attrs(t.Context(), "a/file", all)), second(tree.Read(t.Context(), "a/file", 1<<10)), tree.Err()} {
+		if !errors.Is(err, errGone) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+type goneRepo struct{ noRestore }
+
+var errGone = errors.New("connection refused")
+
+func (*goneRepo) EachInTree(context.Context, string, string, func(*repo.TreeNode) error) error {
+	return errGone
+}
+
+func (*goneRepo) Dump(context.Context, string, string, io.Writer) error { return errGone }
 
 // TestDecomposed has the blobs in a snapshot of their own, stored by many targets.
 func TestDecomposed(t *testing.T) {
@@ -418,12 +451,12 @@ func TestDecomposed(t *testing.T) {
 		}
 		check(t, os.RemoveAll(s.path("spaces/a0/cdef-0/blobs/06")))
 		s.write("indexes/by-user-id/u.mpk", "\x81")
-		tree := s.open(r, Stored{"", "users"}, Stored{id, "users"}, Stored{blobsID, "users"})
+		tree := s.open(r, Stored{Snapshot: "", Entry: "users"}, Stored{Snapshot: id, Entry: "users"}, Stored{Snapshot: blobsID, Entry: "users"})
 		s.sameFiles(tree)
 		if r.ls.Load() != 2 || r.cat.Load()+r.dump.Load()+r.restore.Load() > 0 {
 			t.Errorf("processes for a list: %s", r)
 		}
-		tree = s.open(r, Stored{id, "users"}, Stored{blobsID, "users"})
+		tree = s.open(r, Stored{Snapshot: id, Entry: "users"}, Stored{Snapshot: blobsID, Entry: "users"})
 		for i := range 2 {
 			for k := range 12 {
 				p := fmt.Sprintf("spaces/a%d/cdef-%d/nodes/%02d/aa/bb/cc/-rest.mpk", i, i, k)
@@ -452,7 +485,7 @@ func TestErrors(t *testing.T) {
 		check(t, os.Symlink("f", s.path("a/l")))
 		id := s.backup(r, []string{"users"})
 		s.write("a/later", "not stored")
-		tree := s.open(r, Stored{id, "users"})
+		tree := s.open(r, Stored{Snapshot: id, Entry: "users"})
 		all := func(string) bool { return true }
 		for what, c := range map[string]struct {
 			err  error
@@ -477,7 +510,16 @@ func TestErrors(t *testing.T) {
 				t.Errorf("%s: %v", what, c.err)
 			}
 		}
-		if _, err := Open(t.Context(), Options{Repo: r, Stored: []Stored{{id, "other"}}, Live: s.live}); !errors.Is(err, fs.ErrNotExist) {
+		for files, whole := range map[uint64]bool{1: true, 2: false} { // the link is none
+			tree, err := Open(t.Context(), Options{Repo: r, Stored: []Stored{{Snapshot: id, Entry: "users", Files: files}}, Live: s.live})
+			if (err == nil) != whole {
+				t.Errorf("a list of one file where %d were stored: %v", files, err)
+			}
+			if err == nil {
+				check(t, tree.Close())
+			}
+		}
+		if _, err := Open(t.Context(), Options{Repo: r, Stored: []Stored{{Snapshot: id, Entry: "other"}}, Live: s.live}); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("an entry that the snapshot lacks: %v", err)
 		}
 		if _, err := Open(t.Context(), Options{Repo: r, Live: s.live}); !errors.Is(err, fs.ErrNotExist) {
@@ -506,7 +548,7 @@ func TestConcurrent(t *testing.T) {
 	id := s.backup(r, []string{"users"})
 	s.later()
 	s.change()
-	tree := s.open(r, Stored{id, "users"})
+	tree := s.open(r, Stored{Snapshot: id, Entry: "users"})
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() { s.same(tree) })
@@ -529,7 +571,7 @@ func TestLargeDirectory(t *testing.T) {
 		}
 	}
 	list.add("/users/b", "file")
-	tree, err := Open(t.Context(), Options{Repo: list, Stored: []Stored{{"id", "users"}}, Live: t.TempDir(), TempDir: t.TempDir()})
+	tree, err := Open(t.Context(), Options{Repo: list, Stored: []Stored{{Snapshot: "id", Entry: "users"}}, Live: t.TempDir(), TempDir: t.TempDir()})
 	check(t, err)
 	defer tree.Close()
 	l, err := tree.List(t.Context(), "a")
@@ -545,7 +587,7 @@ func TestLargeDirectory(t *testing.T) {
 		t.Errorf("%d files", files)
 	}
 	bad := &listOnly{nodes: []repo.Node{{Path: "/users/x/y", Type: "file"}}}
-	if _, err := Open(t.Context(), Options{Repo: bad, Stored: []Stored{{"id", "users"}}}); err == nil || !strings.Contains(err.Error(), "before the folder") {
+	if _, err := Open(t.Context(), Options{Repo: bad, Stored: []Stored{{Snapshot: "id", Entry: "users"}}}); err == nil || !strings.Contains(err.Error(), "before the folder") {
 		t.Errorf("a list in disorder: %v", err)
 	}
 }
@@ -573,7 +615,7 @@ func (l *listOnly) Ls(_ context.Context, _, _ string, fn func(repo.Node) error) 
 // is what the Go runtime holds at the end.
 func BenchmarkList(b *testing.B) {
 	for b.Loop() {
-		tree, err := Open(b.Context(), Options{Repo: million{}, Stored: []Stored{{"id", "users"}}, Live: b.TempDir(), TempDir: b.TempDir()})
+		tree, err := Open(b.Context(), Options{Repo: million{}, Stored: []Stored{{Snapshot: "id", Entry: "users"}}, Live: b.TempDir(), TempDir: b.TempDir()})
 		check(b, err)
 		n := 0
 		check(b, tree.Files(func(string, int64) error { n++; return nil }))

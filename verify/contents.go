@@ -142,7 +142,7 @@ func (c *contents) unit(ctx context.Context, u *unit) error {
 	if !u.whole {
 		return c.file(ctx, u.path)
 	}
-	seen := map[string]bool{}
+	seen := paths{}
 	err := c.folder(ctx, u.path, seen)
 	switch {
 	case err == nil && !c.damaged, errors.Is(err, fs.ErrNotExist): // what is not there, the certificate misses
@@ -156,7 +156,7 @@ func (c *contents) unit(ctx context.Context, u *unit) error {
 		if err = cmp.Or(err, context.Cause(ctx)); err != nil {
 			return err
 		}
-		if n.At != "" && !seen[n.At] && (u.path == "." || strings.HasPrefix(n.At, u.path+"/")) {
+		if n.At != "" && !seen.has(n.At) && (u.path == "." || strings.HasPrefix(n.At, u.path+"/")) {
 			left = append(left, n.At)
 		}
 	}
@@ -166,10 +166,10 @@ func (c *contents) unit(ctx context.Context, u *unit) error {
 
 // salvage reads what of a folder was not seen: files one by one, folders as a whole as
 // far as that goes.
-func (c *contents) salvage(ctx context.Context, dir string, left []string, seen map[string]bool) error {
+func (c *contents) salvage(ctx context.Context, dir string, left []string, seen paths) error {
 	for len(left) > 0 {
 		at := left[0]
-		if seen[at] {
+		if seen.has(at) {
 			left = left[1:]
 			continue
 		}
@@ -216,17 +216,17 @@ func (c *contents) salvage(ctx context.Context, dir string, left []string, seen 
 }
 
 // folder reads all files of a folder, and adds them to seen.
-func (c *contents) folder(ctx context.Context, dir string, seen map[string]bool) error {
+func (c *contents) folder(ctx context.Context, dir string, seen paths) error {
 	return c.repo.DumpTar(ctx, c.root.Snapshot, holdings.Path(c.root, dir), func(t *tar.Header, content io.Reader) error {
 		at := path.Join(dir, t.Name)
-		if t.Typeflag != tar.TypeReg || seen[at] {
+		if t.Typeflag != tar.TypeReg || seen.has(at) {
 			return nil
 		}
 		s := newSums()
 		if _, err := io.Copy(s, content); err != nil {
 			return err
 		}
-		seen[at] = true
+		seen.add(at)
 		c.note(at, s)
 		return nil
 	})

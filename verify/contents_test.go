@@ -13,6 +13,7 @@ import (
 
 // What damage leaves of a folder is read all the same: each content but the damaged one.
 func TestSalvage(t *testing.T) {
+	t.Parallel()
 	for version, how := range map[string]func(string) error{"0.18": os.Remove, "0.19": flipFile} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/ocbackup/ocbackup/catalog"
 	"github.com/ocbackup/ocbackup/certificate"
@@ -22,7 +23,24 @@ import (
 
 // broken is what restic's check found damaged: packs of which nothing can be read, and
 // blobs in packs that can be read for the rest.
-type broken struct{ packs, blobs []string }
+type broken struct {
+	packs, blobs []string
+	data, trees  []string // the blobs in the packs: of contents, of folders' lists
+	more         bool     // there are more than what is looked for
+}
+
+// mostBlobs is how many blobs of a kind are looked for: restic goes through all of a
+// snapshot for each thousand.
+var mostBlobs = 20_000
+
+// limit leaves out of what is broken what is too much.
+func (b *broken) limit() {
+	for _, list := range []*[]string{&b.blobs, &b.data, &b.trees} {
+		if len(*list) > mostBlobs {
+			*list, b.more = (*list)[:mostBlobs], true
+		}
+	}
+}
 
 var (
 	packText = regexp.MustCompile(`^pack ([0-9a-f]{64}):`)
@@ -53,13 +71,21 @@ type damage struct {
 	root  *manifest.Root
 	files map[string]string // why, by the path
 	dirs  map[string]string // folders whose lists can't be read, and with them what is below
-	// seen are the folders that are left, by a hash of their path, where not all could be
-	// listed; nil: all could.
-	seen map[uint64]bool
+	// seen are the folders that are left where not all could be listed; nil: all could.
+	seen paths
 }
 
-// hashes of paths are for seen.
-var seed = maphash.MakeSeed()
+// paths is a set of paths, by hashes of them: a space may have millions.
+type paths map[uint64]struct{}
+
+var seed = maphash.MakeSeed() // of those hashes
+
+func (p paths) add(path string) { p[maphash.String(seed, path)] = struct{}{} }
+
+func (p paths) has(path string) bool {
+	_, ok := p[maphash.String(seed, path)]
+	return ok
+}
 
 // goneList is why nothing can be read that is in a folder.
 const goneList = "the list of its folder is damaged in the repository, or gone"
@@ -84,12 +110,9 @@ func (d *damage) find(ctx context.Context, r *repo.Repo, b broken) error {
 			return nil
 		}
 	}
-	if len(b.packs) > 0 {
-		_ = r.FindPacks(ctx, d.root.Snapshot, b.packs, note("it lies in a pack of the repository that is damaged or gone"))
-	}
-	if len(b.blobs) > 0 {
-		_ = r.FindBlobs(ctx, d.root.Snapshot, b.blobs, note("it is damaged in the repository"))
-	}
+	_ = r.FindBlobs(ctx, d.root.Snapshot, b.data, note("it lies in a pack of the repository that is damaged or gone"))
+	_ = r.FindTrees(ctx, d.root.Snapshot, b.trees, note(goneList))
+	_ = r.FindBlobs(ctx, d.root.Snapshot, b.blobs, note("it is damaged in the repository"))
 	return context.Cause(ctx)
 }
 
@@ -104,7 +127,7 @@ func (d *damage) below(path string, folder bool) (why string, ok bool) {
 		if why, ok := d.dirs[path]; ok {
 			return why, true
 		}
-		if d.seen != nil && !d.seen[maphash.String(seed, path)] {
+		if d.seen != nil && !d.seen.has(path) {
 			return goneList, true
 		}
 	}
@@ -114,9 +137,19 @@ func (d *damage) below(path string, folder bool) (why string, ok bool) {
 // lost tells whether an error says that what was stored is damaged or gone: others say
 // that it is not known.
 func lost(err error) bool {
+	if local(err) {
+		return false
+	}
 	var x *proc.ExitError // restic before 0.19 stumbles over folders that it can't load
 	return errors.Is(err, repo.ErrDamaged) || errors.Is(err, fs.ErrNotExist) ||
 		errors.As(err, &x) && strings.HasPrefix(x.Stderr, "panic: runtime error")
+}
+
+// local tells whether a system call on this host has failed: for want of room, or of the
+// directory for temporary files. That the repository lacks something is no such error.
+func local(err error) bool {
+	var n syscall.Errno
+	return errors.As(err, &n)
 }
 
 // listing is what the repository has of a root.
@@ -142,10 +175,10 @@ func (d *damage) list(ctx context.Context, r *repo.Repo, begin func(), fn func(r
 	}
 	begin()
 	l = listing{}
-	d.seen = map[uint64]bool{}
+	d.seen = paths{}
 	unreadable, err = r.Walk(ctx, d.root.Snapshot, func(n repo.Node) error {
 		if n.Type == "dir" { // those that it can't list, restic leaves out
-			d.seen[maphash.String(seed, n.Path)] = true
+			d.seen.add(n.Path)
 		}
 		take(n)
 		return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/ocbackup/ocbackup/manifest"
@@ -31,6 +32,7 @@ func (w *world) object(key string, change func([]byte) []byte) {
 
 // What the pool has lost since is named by path.
 func TestDamagedPool(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, opencloud.DecomposedS3)
 	w.store()
 	w.object(w.at("/same a"), func([]byte) []byte { return nil })
@@ -52,6 +54,7 @@ func TestDamagedPool(t *testing.T) {
 
 // An inventory that does not say what the pool holds, or the metadata want, is found out.
 func TestInventoryLies(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, opencloud.DecomposedS3)
 	w.listing = map[string]s3mirror.Object{}
 	for key, b := range w.held {
@@ -94,21 +97,39 @@ func TestInventoryLies(t *testing.T) {
 // A pool that is away is no reason not to look at the repository, and its part does not
 // count as read.
 func TestPoolAway(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, opencloud.DecomposedS3)
 	w.store()
-	w.verify("2/3")
-	o := w.options("next/3")
+	o := w.options("next/2")
 	away := errors.New("it is away")
 	o.Pool = func(context.Context, *manifest.Manifest) (*s3mirror.Pool, error) { return nil, away }
-	for range 2 {
-		rep, err := Run(t.Context(), o)
-		if !errors.Is(err, away) || rep == nil || rep.Sound || rep.ReadData != "1/3" || rep.Sets[0].Certificate == nil {
-			t.Fatalf("%+v, %v", rep, err)
-		}
+	rep, err := Run(t.Context(), o)
+	if !errors.Is(err, away) || rep == nil || rep.Sound || rep.ReadData != "1/2" || rep.Sets[0].Certificate == nil || rep.Sets[0].Uncertified == "" {
+		t.Fatalf("%+v, %v", rep, err)
 	}
-	for _, want := range []string{"1/3", "3/3", "2/3"} {
-		if rep := w.verify("next/3"); rep.ReadData != want {
+	for _, want := range []string{"1/2", "2/2"} {
+		if rep := w.verify("next/2"); rep.ReadData != want {
 			t.Errorf("read %s, want %s", rep.ReadData, want)
 		}
+	}
+}
+
+// Of a set whose objects are in another pool, that is said: its certificate is by what its
+// inventory says alone.
+func TestPoolElsewhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, opencloud.DecomposedS3)
+	w.store(func(m *manifest.Manifest, _ map[string]string) {
+		m.Bucket.Pool = manifest.Pool{ID: "moved", Location: "/mnt/then"}
+	})
+	w.store()
+	o := w.options("")
+	o.All = true
+	rep, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := rep.Sets[0], rep.Sets[1]; !strings.Contains(a.Uncertified, "/mnt/then") || a.Certificate == nil || b.Uncertified != "" {
+		t.Errorf("%+v", rep.Sets)
 	}
 }

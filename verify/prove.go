@@ -41,7 +41,9 @@ func (s *setVerification) prove(ctx context.Context) error {
 		return nil
 	}
 	defer c.Close() //nolint:errcheck // it was only read
-	if err := c.Check(*m.Catalog); err != nil {
+	if err := c.Check(*m.Catalog); local(err) {
+		return fail.Wrap(fail.Failed, err, "read the catalog of set "+s.set.ID, "it is a temporary file, below $TMPDIR")
+	} else if err != nil {
 		s.found("its catalog can't be used: %v", err)
 		return nil
 	}
@@ -110,8 +112,12 @@ func (s *setVerification) bucket(ctx context.Context) error {
 	if err != nil {
 		return s.o.Repo.Failure(err, "read the inventory of set "+s.set.ID)
 	}
-	if s.objects.pool != nil && !s.objects.here(s.set.Manifest) {
-		s.rep.Uncertified = "its objects are in another pool, which was not looked at: " + s.set.Manifest.Bucket.Pool.Location + "; what follows is by its inventory alone"
+	if !s.objects.here(s.set.Manifest) {
+		where := "the pool, which could not be"
+		if s.objects.pool != nil {
+			where = "another pool (" + s.set.Manifest.Bucket.Pool.Location + "), which was not"
+		}
+		s.rep.Uncertified = "its objects are in " + where + " looked at: the certificate is by the set's inventory alone"
 	}
 	if !s.o.Part.contents() || !s.objects.here(s.set.Manifest) {
 		return nil

@@ -20,8 +20,8 @@ const RotationFile = "verify.json"
 // rotationFormat is the format of the file that this version writes.
 const rotationFormat = 1
 
-// rotation is when each part was last read to its end: by repository, by the number of
-// parts, by part. It is a help, no proof: what can't be understood of it counts as never read.
+// rotation is when each part was last read to its end: by repository (and set, where one
+// was named), by the number of parts, by part. It is a help, no proof: what can't be understood of it counts as never read.
 type rotation struct {
 	Format int                                        `json:"format"`
 	Read   map[string]map[string]map[string]time.Time `json:"read"`
@@ -40,8 +40,8 @@ func readRotation(stateDir string) (*rotation, error) {
 }
 
 // next is the part of t that was read longest ago, the first of those that never were.
-func (r *rotation) next(repository string, t int) int {
-	read := r.Read[repository][strconv.Itoa(t)]
+func (r *rotation) next(of string, t int) int {
+	read := r.Read[of][strconv.Itoa(t)]
 	oldest := 1
 	for n := 2; n <= t; n++ {
 		if read[strconv.Itoa(n)].Before(read[strconv.Itoa(oldest)]) {
@@ -52,7 +52,7 @@ func (r *rotation) next(repository string, t int) int {
 }
 
 // remember notes in the file that a part was read.
-func remember(stateDir, repository string, p Part, now time.Time) error {
+func remember(stateDir, of string, p Part, now time.Time) error {
 	r, err := readRotation(stateDir) // another run may have written it meanwhile
 	if err != nil {
 		return err
@@ -60,15 +60,14 @@ func remember(stateDir, repository string, p Part, now time.Time) error {
 	if r.Read == nil {
 		r.Read = map[string]map[string]map[string]time.Time{}
 	}
-	if r.Read[repository] == nil {
-		r.Read[repository] = map[string]map[string]time.Time{}
+	if r.Read[of] == nil {
+		r.Read[of] = map[string]map[string]time.Time{}
 	}
-	of := r.Read[repository]
-	t := strconv.Itoa(p.T)
-	if of[t] == nil {
-		of[t] = map[string]time.Time{}
+	read, t := r.Read[of], strconv.Itoa(p.T)
+	if read[t] == nil {
+		read[t] = map[string]time.Time{}
 	}
-	of[t][strconv.Itoa(p.N)] = now.UTC().Truncate(time.Second)
+	read[t][strconv.Itoa(p.N)] = now.UTC().Truncate(time.Second)
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err == nil {
 		err = os.MkdirAll(stateDir, 0o700)

@@ -63,13 +63,13 @@ func (v *verification) inventory(ctx context.Context, s *manifest.Set, read func
 }
 
 // unknown tells whether an error of reading something from the repository says nothing
-// about it: the network, a lock, the end of the context.
+// about it: the network, a lock, a disk of this host that is full, the end of the context.
 func unknown(ctx context.Context, err error) bool {
 	if err == nil || lost(err) {
 		return false
 	}
 	var x *proc.ExitError
-	return ctx.Err() != nil || errors.As(err, &x) || errors.Is(err, repo.ErrLocked) || errors.Is(err, repo.ErrUnreachable) ||
+	return local(err) || ctx.Err() != nil || errors.As(err, &x) || errors.Is(err, repo.ErrLocked) || errors.Is(err, repo.ErrUnreachable) ||
 		errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrWrongPassword) || errors.Is(err, context.Canceled)
 }
 
@@ -172,6 +172,9 @@ func (s *setVerification) run(ctx context.Context) error {
 	defer func() { s.h.Close() }() //nolint:errcheck // a temporary file that is gone already
 	if err := s.roots(ctx); err != nil {
 		return err
+	}
+	if s.broken.more {
+		s.found("too much of the repository is damaged to tell all files that lie in it: more than those below may be lost")
 	}
 	if err := s.noInventory[s.set.ID]; err != nil {
 		s.found("its inventory of the bucket can't be used: %v", err)

@@ -50,6 +50,7 @@ type world struct {
 	nodes   []catalog.Node
 	held    map[string][]byte // what the disk or the bucket holds, by Node.At
 	sets    int
+	roots   []manifest.Root            // of the newest set
 	listing map[string]s3mirror.Object // the inventory; nil: what held says
 }
 
@@ -203,12 +204,8 @@ func (w *world) disk() {
 func (w *world) store(change ...func(m *manifest.Manifest, files map[string]string)) string {
 	w.t.Helper()
 	w.disk()
-	w.sets++
-	m := &manifest.Manifest{
-		Format: manifest.Format, Set: fmt.Sprintf("20261123T02150%dZ-7f3a", w.sets), Instance: instance, Full: true,
-		Layout: opencloud.Layout{Driver: w.driver, UsersRoot: w.users},
-	}
-	files := map[string]string{manifest.CatalogFile: w.catalog(m)}
+	m := w.manifest()
+	files := map[string]string{}
 	config := filepath.Join(w.dir, "data", "config")
 	w.write("data/config/opencloud.yaml", []byte("secrets\n"))
 	blobs := []string{"spaces/" + spaceID[:2] + "/" + spaceID[2:] + "/blobs"}
@@ -225,6 +222,29 @@ func (w *world) store(change ...func(m *manifest.Manifest, files map[string]stri
 			files[manifest.InventoryFile] = w.inventory(m)
 		}
 	}
+	w.roots = m.Roots
+	return w.commit(m, files, change...)
+}
+
+// again stores another set of the same roots, and without a bucket.
+func (w *world) again(change ...func(m *manifest.Manifest, files map[string]string)) string {
+	w.t.Helper()
+	m := w.manifest()
+	m.Roots = slices.Clone(w.roots)
+	return w.commit(m, map[string]string{}, change...)
+}
+
+func (w *world) manifest() *manifest.Manifest {
+	w.sets++
+	return &manifest.Manifest{
+		Format: manifest.Format, Set: fmt.Sprintf("20261123T02150%dZ-7f3a", w.sets), Instance: instance, Full: true,
+		Layout: opencloud.Layout{Driver: w.driver, UsersRoot: w.users},
+	}
+}
+
+func (w *world) commit(m *manifest.Manifest, files map[string]string, change ...func(m *manifest.Manifest, files map[string]string)) string {
+	w.t.Helper()
+	files[manifest.CatalogFile] = w.catalog(m)
 	m.Certificate = &manifest.Proof{Nodes: m.Catalog.Nodes()}
 	for _, f := range change {
 		f(m, files)

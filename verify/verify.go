@@ -58,7 +58,8 @@ type SetReport struct {
 	Objects  uint64   `json:"objects,omitempty"` // of the bucket
 	Findings []string `json:"findings,omitempty"`
 	// Certificate is the one that was made now, of what the repository (and the pool) hold
-	// today; nil where there is none, for the reason in Uncertified.
+	// today; nil where there is none, for the reason in Uncertified, which may also be that
+	// the pool was another.
 	Certificate *certificate.Certificate `json:"certificate,omitempty"`
 	Uncertified string                   `json:"uncertified,omitempty"`
 	// Read and ReadBytes are how many contents were read and held against the metadata.
@@ -77,15 +78,16 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if _, err := o.Repo.Prepare(ctx); err != nil {
 		return nil, o.Repo.Failure(err, "run restic")
 	}
-	id, err := o.turn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rep := &Report{ReadData: o.Part.String(), Sound: true}
+	rep := &Report{Sound: true}
 	sets, err := choose(ctx, o, rep)
 	if err != nil {
 		return nil, err
 	}
+	turn, err := o.turn(ctx, sets)
+	if err != nil {
+		return nil, err
+	}
+	rep.ReadData = o.Part.String()
 	found, err := check(ctx, o, rep)
 	if err != nil {
 		return nil, err
@@ -109,34 +111,38 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return rep, poolErr
 	}
 	if o.Part.contents() && o.StateDir != "" {
-		if err := remember(o.StateDir, id, o.Part, time.Now()); err != nil {
+		if err := remember(o.StateDir, turn, o.Part, time.Now()); err != nil {
 			return rep, fail.Wrap(fail.Failed, err, "", "check the state directory (state_dir); until then, the same part is read again")
 		}
 	}
 	return rep, nil
 }
 
-// turn finds out which part is to be read, and the id of the repository that it is
-// remembered by.
-func (o *Options) turn(ctx context.Context) (repository string, err error) {
+// turn finds out which part is to be read, and what it is remembered by: the repository,
+// and with it the set where one was named. Such a set is not what is read in turns
+// otherwise: a part of it would be missing from those.
+func (o *Options) turn(ctx context.Context, sets []manifest.Set) (of string, err error) {
 	if !o.Part.contents() || o.StateDir == "" {
 		if o.Part.contents() && o.Part.N == 0 {
 			return "", fail.Usagef("name a part: --read-data 1/"+fmt.Sprint(o.Part.T), "--read-data %s needs a configuration: its state directory remembers which part was read when", o.Part)
 		}
 		return "", nil
 	}
-	if repository, err = o.Repo.ID(ctx); err != nil {
+	if of, err = o.Repo.ID(ctx); err != nil {
 		return "", o.Repo.Failure(err, "read the repository's id")
 	}
+	if !o.All && o.Set != "" && o.Set != manifest.Latest && len(sets) > 0 {
+		of += " " + sets[0].ID
+	}
 	if o.Part.N > 0 {
-		return repository, nil
+		return of, nil
 	}
 	r, err := readRotation(o.StateDir)
 	if err != nil {
 		return "", fail.Wrap(fail.Failed, err, "", "check the state directory (state_dir)")
 	}
-	o.Part.N = r.next(repository, o.Part.T)
-	return repository, nil
+	o.Part.N = r.next(of, o.Part.T)
+	return of, nil
 }
 
 // choose reads the sets, never from the cache: what the repository has is the question.
@@ -151,14 +157,15 @@ func choose(ctx context.Context, o Options, rep *Report) ([]manifest.Set, error)
 	} else if err != nil {
 		return nil, o.Repo.Failure(err, "read the sets")
 	}
-	if o.All {
+	switch {
+	case len(sets) == 0 && damaged != nil: // of all that there were
+		return nil, nil
+	case len(sets) == 0: // as below: it is an error
+	case o.All:
 		return sets, nil
-	}
-	if o.Set == "" || o.Set == manifest.Latest {
+	case o.Set == "" || o.Set == manifest.Latest:
 		// The newest one, also when it is damaged: that is what this is to find out.
-		if len(sets) > 0 {
-			return sets[len(sets)-1:], nil
-		}
+		return sets[len(sets)-1:], nil
 	}
 	s, err := manifest.Pick(sets, o.Set, o.Repo.Host())
 	if err != nil {
@@ -190,7 +197,13 @@ func check(ctx context.Context, o Options, rep *Report) (broken, error) {
 	default:
 		step.Done("structure sound; data read: " + rep.ReadData)
 	}
-	return brokenIn(res.Errors), nil
+	found := brokenIn(res.Errors)
+	if len(found.packs) > 0 { // once for all sets: it takes a process of restic for each index
+		// Where it can't be told, the contents are what tells.
+		found.data, found.trees, _ = o.Repo.InPacks(ctx, found.packs)
+	}
+	found.limit()
+	return found, context.Cause(ctx)
 }
 
 // readable are the sets whose objects can be looked at.

@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,17 +11,27 @@ import (
 
 	"github.com/ocbackup/ocbackup/catalog"
 	"github.com/ocbackup/ocbackup/certificate"
+	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/integration/env"
 	"github.com/ocbackup/ocbackup/manifest"
 	"github.com/ocbackup/ocbackup/opencloud"
 )
 
-func TestMain(m *testing.M) { os.Exit(env.Main(m)) }
+// TestMain runs many tests at a time: restic waits for 200 ms whenever it has taken a lock,
+// and this package runs it some 800 times.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("12") // a number
+	}
+	os.Exit(env.Main(m))
+}
 
 var drivers = []opencloud.Driver{opencloud.Posix, opencloud.Decomposed, opencloud.DecomposedS3}
 
 // eachDriver runs a test for every storage driver.
 func eachDriver(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Parallel()
 	for _, d := range drivers {
 		t.Run(string(d), func(t *testing.T) {
 			t.Parallel()
@@ -90,6 +102,7 @@ func TestDamagedBeforeStoring(t *testing.T) {
 
 // An odd name is found also when restic's list does not have its bytes.
 func TestOddNameGone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, opencloud.Posix)
 	delete(w.held, w.at("/line\nbreak \xff.txt"))
 	w.store()
@@ -98,6 +111,7 @@ func TestOddNameGone(t *testing.T) {
 
 // A set that was inconsistent when it was made is reported as that again.
 func TestInconsistent(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, opencloud.Posix)
 	w.store(func(m *manifest.Manifest, _ map[string]string) { m.Certificate.Fatal = 2 })
 	rep := w.verify("")
@@ -109,6 +123,7 @@ func TestInconsistent(t *testing.T) {
 
 // What is wrong with a node itself is in the catalog, and stays.
 func TestProblems(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, opencloud.Decomposed)
 	w.nodes[0].Problem = &catalog.Problem{Class: "broken", Fatal: true, Text: "its parent is gone"}
 	w.nodes[1].Problem = &catalog.Problem{Class: "broken", Text: "its size is not its parent's"}
@@ -116,8 +131,56 @@ func TestProblems(t *testing.T) {
 	w.wants(w.verify(""), "broken /offers")
 }
 
-func TestDamagedCatalog(t *testing.T) {
+// Whether a set is proven is not up to what its manifest says of a certificate.
+func TestCertificateLeftOut(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, opencloud.Posix)
+	delete(w.held, w.at("/old.txt@trash"))
+	w.store(func(m *manifest.Manifest, _ map[string]string) { m.Certificate = nil })
+	w.wants(w.verify(""), "missing /old.txt@trash")
+	w.again(func(m *manifest.Manifest, files map[string]string) {
+		delete(files, manifest.CatalogFile)
+		m.Catalog = nil
+	})
+	rep := w.verify("")
+	contains(t, rep.Sets[0].Findings, "no catalog")
+	if rep.Sound {
+		t.Error("a set that has lost its catalog is said to be sound")
+	}
+}
+
+// That no set is left is no sound repository, whether there never was one or all are
+// damaged.
+func TestNoSet(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, opencloud.Posix)
+	for _, all := range []bool{false, true} {
+		o := w.options("")
+		o.All = all
+		if rep, err := Run(t.Context(), o); rep != nil || fail.CodeOf(err) != fail.Usage {
+			t.Errorf("all %v: %+v, %v", all, rep, err)
+		}
+	}
+	w.store()
+	snapshots, err := filepath.Glob(filepath.Join(w.dir, "repo/snapshots/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range snapshots {
+		if err := errors.Join(os.Chmod(s, 0o600), os.Truncate(s, 10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.open("0.19")
+	if rep := w.verify(""); rep.Sound || len(rep.Sets) != 0 || len(rep.Repository) < len(snapshots) {
+		t.Errorf("%+v", rep)
+	}
+}
+
+func TestDamagedCatalog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, opencloud.Posix)
+	w.store()
 	for name, change := range map[string]func([]byte) []byte{
 		"altered": func(b []byte) []byte { return []byte(string(b[:len(b)-20]) + "x" + string(b[len(b)-19:])) },
 		"cut off": func(b []byte) []byte { return b[:len(b)/2] },
@@ -125,7 +188,7 @@ func TestDamagedCatalog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.t = t
-			w.store(func(_ *manifest.Manifest, files map[string]string) {
+			w.again(func(_ *manifest.Manifest, files map[string]string) {
 				path := files[manifest.CatalogFile]
 				if change == nil {
 					delete(files, manifest.CatalogFile)
@@ -150,6 +213,7 @@ func TestDamagedCatalog(t *testing.T) {
 
 // Sets of older versions are verified as those did, and told of.
 func TestWithoutCatalog(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, opencloud.Posix)
 	delete(w.held, w.at("/old.txt@trash"))
 	w.store(func(m *manifest.Manifest, files map[string]string) {
@@ -159,7 +223,7 @@ func TestWithoutCatalog(t *testing.T) {
 	if rep := w.verify("1/1"); !rep.Sound || rep.Sets[0].Uncertified == "" || rep.Sets[0].Files == 0 {
 		t.Errorf("%+v", rep)
 	}
-	w.store(func(m *manifest.Manifest, files map[string]string) {
+	w.again(func(m *manifest.Manifest, files map[string]string) {
 		delete(files, manifest.CatalogFile)
 		m.Catalog, m.Certificate = nil, nil
 		m.Roots[1].Files++
@@ -173,9 +237,10 @@ func TestWithoutCatalog(t *testing.T) {
 
 // With --all, each set is held against its own contents, though all catalogs say the same.
 func TestAll(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, opencloud.Posix)
 	w.store()
-	w.store()
+	w.again()
 	o := w.options("1/1")
 	o.All = true
 	all := func() *Report {
@@ -192,7 +257,7 @@ func TestAll(t *testing.T) {
 	at := w.at("/same a")
 	w.held[at] = flipped(w.held[at])
 	w.store()
-	w.store()
+	w.again()
 	rep := all()
 	for i, want := range []int{0, 0, 1, 1} {
 		if got := lossesOf(rep.Sets[i].Certificate); len(got) != want {
@@ -203,6 +268,7 @@ func TestAll(t *testing.T) {
 
 // A set whose snapshot is gone has lost all that was in it.
 func TestSnapshotGone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, opencloud.Decomposed)
 	var blobs string
 	w.store(func(m *manifest.Manifest, _ map[string]string) { blobs = m.Roots[2].Snapshot })
@@ -258,6 +324,7 @@ func flipFile(path string) error {
 
 // What damage in the repository costs is named by path, not by packs.
 func TestDamagedRepository(t *testing.T) {
+	t.Parallel()
 	for version, d := range map[string]opencloud.Driver{"0.18": opencloud.Posix, "0.19": opencloud.Decomposed} {
 		for _, c := range []struct {
 			name   string
@@ -295,8 +362,25 @@ func TestDamagedRepository(t *testing.T) {
 	}
 }
 
+// Where there is too much to name it all, that is said.
+func TestTooMuchDamage(t *testing.T) {
+	defer func(n int) { mostBlobs = n }(mostBlobs)
+	mostBlobs = 0
+	w := newWorld(t, opencloud.Posix)
+	packs := w.seed(w.at("/offers/offer.odt"))
+	w.store()
+	w.damagePack(packs, true, os.Remove)
+	w.open("0.19")
+	rep := w.verify("")
+	contains(t, rep.Sets[0].Findings, "too much of the repository")
+	if rep.Sound {
+		t.Error("it is said to be sound")
+	}
+}
+
 // A damaged folder's list hides all below it, and nothing else.
 func TestDamagedTree(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"0.18", "0.19"} {
 		for _, cached := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s cached %v", version, cached), func(t *testing.T) {
@@ -321,6 +405,7 @@ func TestDamagedTree(t *testing.T) {
 
 // Of driver decomposed, a node is lost with its metadata.
 func TestDamagedMetadata(t *testing.T) {
+	t.Parallel()
 	for _, d := range []opencloud.Driver{opencloud.Decomposed, opencloud.DecomposedS3} {
 		t.Run(string(d), func(t *testing.T) {
 			t.Parallel()

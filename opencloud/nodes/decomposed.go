@@ -43,11 +43,13 @@ func readDecomposed(ctx context.Context, r *reader) error {
 	if err != nil {
 		return err
 	}
-	for id := range index.spaces {
-		if _, ok := slices.BinarySearch(ids, id); !ok {
-			if err := lostSpace(r, id, index.spaces[id]); err != nil {
-				return err
-			}
+	for id, kind := range index.spaces {
+		if _, ok := slices.BinarySearch(ids, id); ok {
+			continue
+		}
+		dir := spaceDir(id)
+		if err := r.lostSpace(id, kind, dir, problem(broken, true, "the space is in OpenCloud's index (indexes/by-type/%s.mpk), and its directory %s is not there", kind, dir)); err != nil {
+			return err
 		}
 	}
 	for _, id := range ids {
@@ -100,49 +102,66 @@ func decomposedSpaces(ctx context.Context, t Tree) ([]string, error) {
 type typeIndex struct {
 	known  bool
 	spaces map[string]string // id: type
+	fault  string            // why it is not known, where it is there
 }
+
+// shareIndex lists spaces in which something is shared, and keeps those that were purged
+// (reva, decomposedfs: updateIndexes, DeleteStorageSpace).
+const shareIndex = "share"
+
+const indexUnreadable = "OpenCloud's index of spaces can't be read: %s"
+
+// maxIndex is how large the index of one type may be: some hundred bytes for each space.
+const maxIndex = 256 << 20
 
 // readTypeIndex reads the index of spaces. Older releases had it as links: it is not
 // known then.
 func readTypeIndex(ctx context.Context, t Tree) (typeIndex, error) {
 	const dir, ext = "indexes/by-type", ".mpk"
 	x := typeIndex{spaces: map[string]string{}}
+	unknown := func(file string, err error) (typeIndex, error) { // nodes are judged without it
+		return typeIndex{fault: file + ": " + cause(err)}, ctx.Err()
+	}
 	entries, err := t.List(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return x, nil
 	}
 	if err != nil {
-		return x, err
+		return unknown(dir, err)
 	}
 	for _, e := range entries {
 		kind, ok := strings.CutSuffix(e.Name, ext)
-		if !ok || !e.Type.IsRegular() {
+		if !ok || kind == shareIndex || !e.Type.IsRegular() {
 			continue
 		}
-		data, err := t.Read(ctx, path.Join(dir, e.Name), maxMetadata)
+		file := path.Join(dir, e.Name)
+		data, err := t.Read(ctx, file, maxIndex)
 		if err != nil {
-			return typeIndex{}, err
+			return unknown(file, err)
+		}
+		x.known = true
+		if len(data) == 0 {
+			continue // for OpenCloud, too, it lists none then (spaceidindex.go)
 		}
 		spaces, err := decodeMetadata(data)
 		if err != nil {
-			return typeIndex{}, nil // OpenCloud lists no spaces then; their nodes are judged without it
+			return unknown(file, err)
 		}
-		x.known = true
 		for id := range spaces {
-			x.spaces[id] = kind
+			if id != "" {
+				x.spaces[id] = kind
+			}
 		}
 	}
 	return x, nil
 }
 
-// readUploads lists the uploads that are under way.
+// readUploads lists the uploads that are under way, where they are: the directory may be
+// another, or a link.
 func readUploads(ctx context.Context, t Tree) (map[string]bool, error) {
 	entries, err := listNames(ctx, t, "uploads")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, err
+		return nil, ctx.Err()
 	}
 	uploads := map[string]bool{}
 	for _, e := range entries {
@@ -154,11 +173,8 @@ func readUploads(ctx context.Context, t Tree) (map[string]bool, error) {
 }
 
 // lostSpace tells of a space that the index names and that is not there.
-func lostSpace(r *reader, id, kind string) error {
-	section, err := r.to.Section(catalog.Space{
-		Kind: catalog.KindSpace, ID: id, Name: id, Type: kind, Dir: spaceDir(id),
-		Problem: problem(broken, true, "the space is in OpenCloud's index (indexes/by-type/%s.mpk), and its directory %s is not there", kind, spaceDir(id)),
-	})
+func (r *reader) lostSpace(id, kind, dir string, p *catalog.Problem) error {
+	section, err := r.to.Section(catalog.Space{Kind: catalog.KindSpace, ID: id, Name: id, Type: kind, Dir: dir, Problem: p})
 	if err != nil {
 		return err
 	}

@@ -147,6 +147,40 @@ func TestReadDecomposedMutations(t *testing.T) {
 			name: "the index has lost the space", mutate: func(b *built) { b.index(map[string]string{}) },
 			want: []string{"space Marketing: broken fatal: the space is in no index"},
 		},
+		{name: "the index has lost the space, whose making was broken off", mutate: func(b *built) {
+			must(b.tb, os.RemoveAll(b.dir()))
+			b.folder(testSpace, "", "Marketing", map[string]string{"id": testSpace, "space.name": "Marketing", "space.type": "project"})
+			b.index(map[string]string{})
+		}, want: []string{"space Marketing: broken: the space is in no index"}},
+		{name: "the index has lost the space, whose metadata is damaged", mutate: func(b *built) {
+			b.index(map[string]string{})
+			b.write(b.node(testSpace)+".mpk", "\x81")
+		}, want: []string{"space " + testSpace + ": unreadable fatal: the metadata of the space can't be read"}},
+		{
+			name: "the index is empty", mutate: func(b *built) { b.write(filepath.Join(b.root, "indexes/by-type/project.mpk"), "") },
+			want: []string{"space Marketing: broken fatal: the space is in no index"},
+		},
+		{
+			name: "the index is damaged", mutate: func(b *built) { b.write(filepath.Join(b.root, "indexes/by-type/project.mpk"), "\x81") },
+			want:  []string{"space Marketing: unreadable: OpenCloud's index of spaces can't be read: indexes/by-type/project.mpk"},
+			paths: []string{"/docs/plan.odt"},
+		},
+		{
+			name: "the index is larger than metadata is", mutate: func(b *built) { b.index(map[string]string{testSpace: strings.Repeat("x", maxMetadata)}) },
+			paths: []string{"/docs/plan.odt"},
+		},
+		{name: "uploads and indexes elsewhere", mutate: func(b *built) {
+			must(b.tb, os.Rename(filepath.Join(b.root, "indexes"), filepath.Join(b.tb.TempDir(), "indexes")))
+			must(b.tb, os.Symlink("/elsewhere", filepath.Join(b.root, "indexes")))
+			must(b.tb, os.Symlink("/elsewhere", filepath.Join(b.root, "uploads")))
+		}, want: []string{"space Marketing: unreadable: OpenCloud's index of spaces can't be read: indexes/by-type: "}, paths: []string{"/docs/plan.odt"}},
+		{name: "the index names no id", mutate: func(b *built) { b.index(map[string]string{testSpace: "x", "": "y"}) }},
+		{name: "a space was purged in which something was shared", mutate: func(b *built) {
+			const purged = "99999999-0000-4000-8000-00000000000a"
+			b.index(map[string]string{testSpace: "x", purged: "y"})
+			must(b.tb, os.Rename(filepath.Join(b.root, "indexes/by-type/project.mpk"), filepath.Join(b.root, "indexes/by-type/share.mpk")))
+			b.index(map[string]string{testSpace: "x"})
+		}},
 		{
 			name: "a version without its file", mutate: func(b *built) { b.remove(b.node(planID), b.node(planID)+".mpk") },
 			want: []string{"/docs/plan.odt: broken fatal: its node is not there"},

@@ -94,7 +94,7 @@ func (s *space) describe(root *form, faults []string) (sp *catalog.Space, purged
 	switch {
 	case root == nil && len(s.spool.all) == 0 && len(faults) == 0 && !listed:
 		return nil, true
-	case a == nil && !listed:
+	case !listed && len(faults) == 0 && (root == nil || a == nil && root.fault == ""):
 		sp.Problem = problem(broken, false, "OpenCloud was removing this space and has not ended it: it is in no index and has lost the metadata of its root")
 		return sp, true
 	}
@@ -119,9 +119,12 @@ func (s *space) describe(root *form, faults []string) (sp *catalog.Space, purged
 		if id := a.get(attrID); id != "" && id != s.id {
 			tell(broken, true, "the metadata of the space is that of another node, %s", short(id))
 		}
-		if !listed {
-			tell(broken, sp.Disabled.IsZero(), "the space is in no index (indexes/by-type): OpenCloud does not list it")
+		if !listed { // with nothing in it, its making was broken off (CreateStorageSpace)
+			tell(broken, sp.Disabled.IsZero() && len(s.spool.all) > 1, "the space is in no index (indexes/by-type): OpenCloud does not list it")
 		}
+	}
+	if s.index.fault != "" {
+		tell(unreadable, false, indexUnreadable, s.index.fault)
 	}
 	if len(faults) > 0 {
 		const some = 3

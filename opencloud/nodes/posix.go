@@ -3,6 +3,7 @@ package nodes
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"path"
@@ -26,9 +27,18 @@ import (
 // readPosix reads all spaces, several at a time: in a small one there is little to read
 // at a time.
 func readPosix(ctx context.Context, r *reader) error {
-	roots, err := PosixRoots(ctx, r.Tree)
+	found, err := findRoots(ctx, r.Tree)
 	if err != nil {
 		return fmt.Errorf("list the spaces: %w", err)
+	}
+	roots := found.list
+	index, err := readTypeIndex(ctx, r.Tree)
+	if err != nil {
+		return err
+	}
+	complete, err := r.judgeIndex(index, found)
+	if err != nil {
+		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	ahead := newAhead(ctx, r.Workers, posixWindow)
@@ -36,10 +46,42 @@ func readPosix(ctx context.Context, r *reader) error {
 	group.SetLimit(max(1, r.Workers/2))
 	for i := range roots {
 		s := &posixSpace{reader: r, ctx: ctx, ahead: ahead, root: &roots[i], ids: map[uint64]struct{}{}, seed: maphash.MakeSeed()}
+		s.indexFault = index.fault
+		s.nobodys = complete && errors.Is(s.root.Err, errLost)
 		s.shelf = shelf{tree: r.Tree, dir: path.Join(s.root.Dir, posixMetadata)}
 		group.Go(s.read)
 	}
 	return group.Wait()
+}
+
+// judgeIndex compares OpenCloud's index of spaces with the roots. complete: it names no
+// space but those that have their ids, so that directories that have lost theirs are spaces
+// that OpenCloud was purging, which begins with the index, or somebody's copies.
+func (r *reader) judgeIndex(index typeIndex, found *rootFinder) (complete bool, err error) {
+	if !index.known {
+		return false, nil
+	}
+	anonymous := false
+	for i := range found.list {
+		root := &found.list[i]
+		if root.known {
+			delete(index.spaces, root.ID)
+		}
+		anonymous = anonymous || root.Err != nil && !root.copied
+	}
+	if anonymous || len(index.spaces) == 0 {
+		return len(index.spaces) == 0, nil
+	}
+	why, fatal := "it was removed behind OpenCloud's back", false
+	if len(found.links) > 0 {
+		why, fatal = "is it where the symbolic link "+short(found.links[0])+" leads, which the backup does not follow?", true
+	}
+	for id, kind := range index.spaces {
+		if err := r.lostSpace(id, kind, "", problem(broken, fatal, "the space is in OpenCloud's index (indexes/by-type/%s.mpk), and no directory has its id: %s", kind, why)); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // posixWindow is how many nodes are read ahead of the walk, some kilobyte each.
@@ -52,8 +94,11 @@ type posixSpace struct {
 	ahead   *ahead
 	root    *Root
 	rootID  string // of its node
-	shelf   shelf
-	section *catalog.Section
+	nobodys bool   // it was a space, and is none of OpenCloud's any more
+	// indexFault is why OpenCloud's index of spaces can't be read.
+	indexFault string
+	shelf      shelf
+	section    *catalog.Section
 	// ids are hashes of the ids that were met, parents the parents of all folders; they are
 	// for the walk alone.
 	seed    maphash.Seed
@@ -85,7 +130,7 @@ func (s *posixSpace) read() (err error) {
 	if err := s.readTrash(&wrong); err != nil {
 		return err
 	}
-	if s.lost > 0 {
+	if s.lost > 0 && !s.nobodys {
 		s.judgeVersions(&wrong)
 	}
 	s.section.SetProblem(wrong.problem())
@@ -97,8 +142,15 @@ func (s *posixSpace) read() (err error) {
 // pkg/storage/pkg/decomposedfs: spaces.go, node.go).
 func (s *posixSpace) judgeRoot(wrong *troubles) {
 	a := s.root.attrs
-	if s.root.Err != nil {
-		wrong.add(cond(s.root.unread, unreadable, broken), true, "the root of the space in %s %v", s.root.Dir, s.root.Err)
+	if s.indexFault != "" {
+		wrong.add(unreadable, false, indexUnreadable, s.indexFault)
+	}
+	switch {
+	case s.nobodys:
+		wrong.add(broken, false, "%s %v, and OpenCloud's index of spaces lacks none: a space that it was removing, or a copy of one?", s.root.Dir, s.root.Err)
+		return
+	case s.root.Err != nil:
+		wrong.add(cond(s.root.unread, unreadable, broken), !s.root.copied, "the root of the space in %s %v", s.root.Dir, s.root.Err)
 		return
 	}
 	for _, name := range []string{attrName, attrSpaceName, attrSpaceType} {
@@ -128,7 +180,7 @@ func (s *posixSpace) addNode(it *posixItem) error {
 	if it.lostID {
 		s.lost++
 	}
-	if it.stray {
+	if it.stray && !s.nobodys {
 		s.judgeParent(it)
 	}
 	it.node.Problem = it.wrong.problem()

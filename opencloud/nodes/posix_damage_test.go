@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pkg/xattr"
+	"github.com/vmihailenco/msgpack/v5"
 	"golang.org/x/sys/unix"
 
 	"github.com/ocbackup/ocbackup/catalog"
@@ -57,6 +58,22 @@ func (d tree) remove(rel string)        { must(d.t, os.RemoveAll(d.path(rel))) }
 func (d tree) write(rel, text string)   { must(d.t, os.WriteFile(d.path(rel), []byte(text), 0o600)) }
 func (d tree) rename(rel, other string) { must(d.t, os.Rename(d.path(rel), d.path(other))) }
 
+// unlist takes a space from OpenCloud's index.
+func (d tree) unlist(kind, id string) {
+	file := d.path("indexes/by-type/" + kind + ".mpk")
+	b, err := os.ReadFile(file)
+	must(d.t, err)
+	index := map[string]string{}
+	must(d.t, msgpack.Unmarshal(b, &index))
+	if index[id] == "" {
+		d.t.Fatalf("%s is not in %q", id, index)
+	}
+	delete(index, id)
+	b, err = msgpack.Marshal(index)
+	must(d.t, err)
+	must(d.t, os.WriteFile(file, b, 0o600))
+}
+
 // copy is cp -a.
 func (d tree) copy(rel, other string) {
 	st, err := os.Lstat(d.path(rel))
@@ -102,7 +119,7 @@ func TestPosixDamage(t *testing.T) {
 		},
 		"id lost of a folder": {
 			damage: func(d tree) { d.strip(posixAdmin+"/shared-fx", attrID) },
-			want:   []string{"/shared-fx broken", "/shared-fx/inside-fx.txt broken fatal"}, text: "which is not there",
+			want:   []string{"/shared-fx broken", "/shared-fx/inside-fx.txt broken"}, text: "lies in a folder that has lost its id",
 		},
 		"parent lost": {
 			damage: func(d tree) { d.strip(chainFile, attrParentID) },
@@ -186,7 +203,41 @@ func TestPosixDamage(t *testing.T) {
 			damage: func(d tree) {
 				d.copy("projects/1846b8a2-50c8-44ad-8509-91b99060018e", "projects/copy")
 			},
-			want: []string{"Project fx broken fatal"}, text: "a copy of it?",
+			want: []string{"Project fx broken"}, text: "a copy of it?",
+		},
+		"a space that was being purged": {
+			damage: func(d tree) {
+				d.unlist("project", "1846b8a2-50c8-44ad-8509-91b99060018e")
+				d.stripAll("projects/1846b8a2-50c8-44ad-8509-91b99060018e")
+			},
+			want: []string{" broken"}, text: "a space that it was removing",
+		},
+		"a space that has lost all attributes": {
+			damage: func(d tree) { d.stripAll("projects/1846b8a2-50c8-44ad-8509-91b99060018e") },
+			want:   []string{" broken fatal", "/plan-fx.dat broken fatal"}, text: "has lost its extended attribute user.oc.space.id",
+		},
+		"a damaged index of spaces": {
+			damage: func(d tree) { d.write("indexes/by-type/project.mpk", "\x81") },
+			want:   []string{"Project fx unreadable", "Alan Turing unreadable", "Carol fx unreadable", "Many 14 fx unreadable", "Admin unreadable", "Disabled fx unreadable"}, text: "OpenCloud's index of spaces can't be read: indexes/by-type/project.mpk",
+		},
+		"a space that is gone": {
+			damage: func(d tree) { d.remove("projects/1846b8a2-50c8-44ad-8509-91b99060018e") },
+			want:   []string{"1846b8a2-50c8-44ad-8509-91b99060018e broken"}, text: "removed behind OpenCloud's back",
+		},
+		"a space behind a symbolic link": {
+			damage: func(d tree) {
+				other := d.t.TempDir()
+				must(d.t, os.Rename(d.path("projects"), other+"/projects"))
+				must(d.t, os.Symlink(other+"/projects", d.path("projects")))
+			},
+			want: []string{"1846b8a2-50c8-44ad-8509-91b99060018e broken fatal", "d8c4bbbd-9716-4071-aad4-1e2485d02d93 broken fatal"}, text: "which the backup does not follow",
+		},
+		"a copy of a space without attributes": {
+			damage: func(d tree) {
+				must(d.t, os.Mkdir(d.path("projects/copy"), 0o700))
+				d.write("projects/copy/file.txt", "text")
+			},
+			want: []string{" broken", "/file.txt broken"}, text: "or a copy of one?",
 		},
 
 		"a folder that can't be listed": {
@@ -373,5 +424,39 @@ func TestPosixForeignDirectories(t *testing.T) {
 	got := readTree(t, Options{Tree: Disk(root), Driver: opencloud.Posix})
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the catalog has changed: %d spaces (%d), %d nodes (%d), %v", len(got.spaces), len(want.spaces), len(got.nodes), len(want.nodes), got.problems())
+	}
+}
+
+// Templates may name the directory of a space by its user, who may have any name.
+func TestPosixHiddenSpace(t *testing.T) {
+	d := tree{t, recorded(t, "opencloud-4.0-posix")}
+	want := readTree(t, Options{Tree: Disk(d.root), Driver: opencloud.Posix})
+	d.rename(posixAdmin, "users/.admin")
+	got := readTree(t, Options{Tree: Disk(d.root), Driver: opencloud.Posix})
+	if len(got.spaces) != len(want.spaces) || len(got.nodes) != len(want.nodes) || len(got.problems()) > 0 {
+		t.Errorf("%d spaces (%d), %d nodes (%d), %v", len(got.spaces), len(want.spaces), len(got.nodes), len(want.nodes), got.problems())
+	}
+}
+
+// Every space has an id of its own, whatever directories are called.
+func TestPosixSpaceIDs(t *testing.T) {
+	d := tree{t, recorded(t, "opencloud-4.0-posix")}
+	const project = "projects/1846b8a2-50c8-44ad-8509-91b99060018e"
+	d.set(project, attrSpaceID, "projects/lost")
+	for _, dir := range []string{"projects/lost", "projects/a\xfe", "projects/a\xff"} {
+		must(t, os.Mkdir(d.path(dir), 0o700))
+		d.write(dir+"/file.txt", "text")
+	}
+	res := readTree(t, Options{Tree: Disk(d.root), Driver: opencloud.Posix})
+	ids := map[string]string{}
+	for _, s := range res.spaces {
+		ids[s.Dir] = s.ID
+	}
+	for dir, id := range map[string]string{
+		project: "projects/lost", "projects/lost": "projects/lost~", "projects/a\xfe": "projects/a\uFFFD", "projects/a\xff": "projects/a\uFFFD~",
+	} {
+		if ids[dir] != id {
+			t.Errorf("%q has the id %q, want %q", dir, ids[dir], id)
+		}
 	}
 }

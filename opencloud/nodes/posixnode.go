@@ -76,6 +76,9 @@ func (s *posixSpace) judge(f *posixFolder, it *posixItem, a attrs) {
 		switch {
 		case it.parent == "":
 			w.add(broken, n.ID != "", "has lost the id of its parent: OpenCloud does not show it")
+		case it.parent != f.id && f.id == "" && !f.top:
+			// The server takes the folder in anew when it meets it, and then what is in it (seen on 4.0).
+			w.add(broken, false, "lies in a folder that has lost its id: OpenCloud takes both in anew, without the shares of the folder")
 		case it.parent != f.id:
 			it.stray = true
 		}

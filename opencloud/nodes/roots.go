@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ type Root struct {
 	attrs  attrs
 	known  bool // the id is the space's
 	unread bool // Err comes of reading
+	copied bool // Err comes of another root with that id
 }
 
 // posixDepth is how many levels below the users root a space root may lie. The defaults
@@ -32,15 +34,23 @@ const posixDepth = 6
 // those that had one and have lost it. They are in the order of their directories, and
 // each has an id of its own. The error says that the users root can't be listed.
 func PosixRoots(ctx context.Context, t Tree) ([]Root, error) {
+	f, err := findRoots(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return f.list, nil
+}
+
+func findRoots(ctx context.Context, t Tree) (*rootFinder, error) {
 	defer release(t)
 	entries, err := t.List(ctx, ".")
 	if err != nil {
 		return nil, err
 	}
-	f := rootFinder{ctx: ctx, tree: t}
+	f := &rootFinder{ctx: ctx, tree: t}
 	for _, e := range entries {
-		if e.Type.IsDir() && !posixTop(e.Name) && !strings.HasPrefix(e.Name, ".") { // .snapshots and the like hold spaces, too
-			f.find(e.Name, 1)
+		if !posixTop(e.Name) {
+			f.look(e, e.Name, 1)
 		}
 	}
 	if ctx.Err() != nil {
@@ -48,7 +58,7 @@ func PosixRoots(ctx context.Context, t Tree) ([]Root, error) {
 	}
 	f.judgeStrays()
 	f.unique()
-	return f.list, nil
+	return f, nil
 }
 
 type rootFinder struct {
@@ -56,6 +66,17 @@ type rootFinder struct {
 	tree   Tree
 	list   []Root
 	strays []Root // directories with files in them that show no trace of the driver
+	links  []string
+}
+
+// look looks at something where roots may lie. Links are not followed.
+func (f *rootFinder) look(e Entry, at string, depth int) {
+	switch {
+	case e.Type.IsDir():
+		f.find(at, depth)
+	case e.Type&fs.ModeSymlink != 0:
+		f.links = append(f.links, at)
+	}
 }
 
 func (f *rootFinder) find(dir string, depth int) {
@@ -63,6 +84,10 @@ func (f *rootFinder) find(dir string, depth int) {
 		return
 	}
 	a, err := f.tree.Attrs(f.ctx, dir, wantSpace)
+	// A user may be called .alan; in .snapshots and the like are spaces that are none.
+	if strings.HasPrefix(path.Base(dir), ".") && attrs(a).get(attrSpaceID) == "" {
+		return
+	}
 	if err != nil {
 		f.lost(dir, a, true, errors.New("can't be read: "+cause(err)))
 		return
@@ -89,8 +114,8 @@ func (f *rootFinder) find(dir string, depth int) {
 	}
 	before := len(f.list)
 	for _, e := range entries {
-		if e.Type.IsDir() && depth < posixDepth && !strings.HasPrefix(e.Name, ".") {
-			f.find(path.Join(dir, e.Name), depth+1)
+		if depth < posixDepth {
+			f.look(e, path.Join(dir, e.Name), depth+1)
 		}
 	}
 	if files && len(f.list) == before {
@@ -123,23 +148,31 @@ func (f *rootFinder) lost(dir string, a attrs, unread bool, err error) {
 	f.list = append(f.list, Root{Space: s, Err: err, attrs: a, unread: unread})
 }
 
-// unique gives each root an id of its own. A copy of a space has that of the first: the
-// one that knows it keeps it.
+// unique gives each root an id of its own, also in the form in which the catalog has those
+// that are no UTF-8. A copy of a space has that of the first: the one that knows it keeps it.
 func (f *rootFinder) unique() {
+	form := func(id string) string { return string([]rune(id)) }
 	owner := map[string]int{}
 	for i, r := range f.list {
-		if first, ok := owner[r.ID]; r.ID != "" && (!ok || r.known && !f.list[first].known) {
-			owner[r.ID] = i
+		if first, ok := owner[form(r.ID)]; r.ID != "" && (!ok || r.known && !f.list[first].known) {
+			owner[form(r.ID)] = i
 		}
 	}
 	for i := range f.list {
 		r := &f.list[i]
-		if first, ok := owner[r.ID]; ok && first == i {
+		first, ok := owner[form(r.ID)]
+		switch {
+		case ok && first == i:
 			continue
-		} else if ok && r.Err == nil {
+		case ok && r.Err == nil:
 			r.Err = fmt.Errorf("has the id of the space in %s: a copy of it?", f.list[first].Dir)
+			r.copied = true
 		}
 		r.ID, r.known = r.Dir, false
+		for _, taken := owner[form(r.ID)]; taken; _, taken = owner[form(r.ID)] {
+			r.ID += "~"
+		}
+		owner[form(r.ID)] = i
 	}
 	slices.SortFunc(f.list, func(a, b Root) int { return strings.Compare(a.Dir, b.Dir) })
 }
