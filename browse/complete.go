@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/ocbackup/ocbackup/shellword"
 )
 
 // Line is a command line of bash that is being completed, up to the cursor.
@@ -120,7 +122,7 @@ func escape(s string) string {
 				fmt.Fprintf(&b, `\x%02x`, s[i])
 			}
 			b.WriteString("'")
-		case r < utf8.RuneSelf && strings.IndexByte(plain, byte(r)) < 0:
+		case r < utf8.RuneSelf && strings.IndexByte(shellword.Plain, byte(r)) < 0:
 			b.WriteString(`\` + s[:n])
 		default:
 			b.WriteString(s[:n])

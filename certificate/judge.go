@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
 	"github.com/ocbackup/ocbackup/catalog"
+	"github.com/ocbackup/ocbackup/shellword"
 )
 
 // Options say how a catalog is judged.
@@ -225,13 +225,11 @@ func (j *judge) finish() {
 
 // String is the finding in one line.
 func (f Finding) String() string {
-	where := cmp.Or(f.SpaceName, f.Space)
-	switch {
-	case f.Space == "":
-		where = f.At
-	case f.Path != "":
-		where += ":" + printable(f.Path)
+	where := f.At
+	if f.Space != "" {
+		where = cmp.Or(f.SpaceName, f.Space) + ":" + f.Path
 	}
+	where = shellword.Quote(where)
 	switch {
 	case f.Trash != "":
 		where += " (in the trash)"
@@ -243,15 +241,6 @@ func (f Finding) String() string {
 		s += " (accepted by accept_lost)"
 	}
 	return s
-}
-
-// printable is a path that can't upset a terminal or a line-based reader.
-func printable(path string) string {
-	q := strconv.Quote(path)
-	if q[1:len(q)-1] == strings.ReplaceAll(path, `"`, `\"`) {
-		return path
-	}
-	return q
 }
 
 // Line sums the certificate up in a few words.

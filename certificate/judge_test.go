@@ -322,7 +322,7 @@ func TestLossyNames(t *testing.T) {
 	if cert.Fatal != 1 || cert.Findings[0].Path != "/caf\xe8" || cert.Findings[0].Class != Unreadable {
 		t.Errorf("%+v", cert)
 	}
-	if s := cert.Findings[0].String(); s != `Marketing:"/caf\xe8": unreadable: its content can't be read: damaged` {
+	if s := cert.Findings[0].String(); s != `$'Marketing:/caf\xe8': unreadable: its content can't be read: damaged` {
 		t.Error(s)
 	}
 }

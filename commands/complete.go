@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ocbackup/ocbackup/shellword"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/ocbackup/ocbackup/browse"
@@ -148,7 +150,7 @@ func collect(c *cli.Context, fn func(o *offers, sets []manifest.Set, cacheDir st
 	fn(o, sets, e.cacheDir())
 	if !ours {
 		for _, cand := range o.list {
-			fmt.Fprintln(c.App.Writer, browse.Quote(cand.text))
+			fmt.Fprintln(c.App.Writer, shellword.Quote(cand.text))
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"path/filepath"
 
+	"github.com/ocbackup/ocbackup/shellword"
+
 	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
@@ -194,7 +196,7 @@ func (o *opened) poolFor(ctx context.Context, c *cli.Context) (*s3mirror.Pool, e
 // printGot prints what get has done; complete is false when an error tells the rest.
 func printGot(w io.Writer, r *extract.Result, complete bool) {
 	for _, s := range r.Skipped {
-		fmt.Fprintf(w, "not brought: %s: %s: %s\n", browse.Quote(s.Path), s.Class, browse.Visible(s.Reason))
+		fmt.Fprintf(w, "not brought: %s: %s: %s\n", shellword.Quote(s.Path), s.Class, shellword.Visible(s.Reason))
 	}
 	if r.More > 0 {
 		fmt.Fprintf(w, "not brought: %s more\n", humanize.Comma(int64(r.More)))
@@ -212,7 +214,7 @@ func printGot(w io.Writer, r *extract.Result, complete bool) {
 	}
 	fmt.Fprintf(w, "%s (%s)%s\n", what, humanize.IBytes(r.Bytes), checked)
 	if complete {
-		fmt.Fprintln(w, browse.Quote(r.To))
+		fmt.Fprintln(w, shellword.Quote(r.To))
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/ocbackup/ocbackup/shellword"
+
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
@@ -81,7 +83,7 @@ EXAMPLES:
 func (e *env) printTrail(t *browse.Trail) error {
 	var err error
 	if len(t.Contents) == 0 && !e.json {
-		fmt.Fprintf(e.err, "None of %d sets has %s.\n", t.Searched, browse.Quote(t.Place))
+		fmt.Fprintf(e.err, "None of %d sets has %s.\n", t.Searched, shellword.Quote(t.Place))
 	}
 	if e.json {
 		err = e.printJSON(t)
@@ -134,7 +136,7 @@ func writeTrail(w io.Writer, t *browse.Trail) error {
 		}
 		words := make([]string, len(c.Get))
 		for i, a := range c.Get {
-			words[i] = browse.Quote(a)
+			words[i] = shellword.Quote(a)
 		}
 		if _, err := fmt.Fprintf(w, "%s  %9s  %16s  %s%s\n    ocbackup get %s --to DIR\n", c.Last, what, clock(c.MTime), where, since, strings.Join(words, " ")); err != nil {
 			return err

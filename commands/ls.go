@@ -5,6 +5,8 @@ import (
 	"iter"
 	"path"
 
+	"github.com/ocbackup/ocbackup/shellword"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/ocbackup/ocbackup/browse"
@@ -114,7 +116,7 @@ func (l *lister) list(space *catalog.Space, at string) error {
 		return reported(told(l.ctx, failed))
 	}
 	if l.trash && l.shown == 0 && failed == nil {
-		fmt.Fprintf(l.err, "The trash of set %s has nothing from %s.\n", l.set.ID, browse.Quote(place))
+		fmt.Fprintf(l.err, "The trash of set %s has nothing from %s.\n", l.set.ID, shellword.Quote(place))
 	}
 	return told(l.ctx, failed)
 }
@@ -226,7 +228,7 @@ func (l *lister) show(v *nodeView) error {
 	}
 	line := v.pasted()
 	if l.names != "" {
-		line = browse.Quote(path.Base(v.Path) + slash(v.Kind, v.Path))
+		line = shellword.Quote(path.Base(v.Path) + slash(v.Kind, v.Path))
 	}
 	if l.long {
 		line = v.long() + line + v.remark()

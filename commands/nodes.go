@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/ocbackup/ocbackup/shellword"
+
 	"github.com/dustin/go-humanize"
 
 	"github.com/ocbackup/ocbackup/browse"
@@ -61,9 +63,9 @@ func viewNode(refs *browse.Refs, n *catalog.Node) *nodeView {
 // pasted writes a node's place so that it can be pasted after a command; the flags that
 // tell versions and trash apart follow it.
 func (v *nodeView) pasted() string {
-	words := []string{browse.Quote(v.Place + slash(v.Kind, v.Path))}
+	words := []string{shellword.Quote(v.Place + slash(v.Kind, v.Path))}
 	for _, f := range v.Get {
-		words = append(words, browse.Quote(f))
+		words = append(words, shellword.Quote(f))
 	}
 	return strings.Join(words, " ")
 }
@@ -96,7 +98,7 @@ func (v *nodeView) long() string {
 func (v *nodeView) remark() string {
 	switch {
 	case v.Problem != nil:
-		return "   # " + v.Problem.Class + ": " + browse.Visible(v.Problem.Text)
+		return "   # " + v.Problem.Class + ": " + shellword.Visible(v.Problem.Text)
 	case v.Pending != "":
 		return "   # its upload was still being processed"
 	}

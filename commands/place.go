@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/ocbackup/ocbackup/shellword"
+
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
@@ -135,7 +137,7 @@ func (o *opened) missing(err error, place string) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return o.damaged(err)
 	}
-	q := browse.Quote(place)
+	q := shellword.Quote(place)
 	return fail.Usagef(strings.Join([]string{
 		"ocbackup history " + q + "   (other sets, versions, trash)",
 		"ocbackup find NAME   (other places)",

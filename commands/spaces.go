@@ -5,6 +5,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/ocbackup/ocbackup/shellword"
+
 	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
@@ -85,7 +87,7 @@ func (o *opened) listSpaces(long bool) error {
 		printSpaces(o.out, v.Spaces)
 	default:
 		for _, s := range v.Spaces {
-			if _, err := fmt.Fprintln(o.out, browse.Quote(s.Place)); err != nil {
+			if _, err := fmt.Fprintln(o.out, shellword.Quote(s.Place)); err != nil {
 				return told(o.ctx, err)
 			}
 		}
@@ -104,14 +106,14 @@ func printSpaces(w io.Writer, spaces []spaceView) {
 		}
 		switch {
 		case s.Problem != nil:
-			remark = s.Problem.Class + ": " + browse.Visible(s.Problem.Text)
+			remark = s.Problem.Class + ": " + shellword.Visible(s.Problem.Text)
 		case !s.Disabled.IsZero():
 			remark = "disabled " + clock(s.Disabled)
 		case n.Problems > 0:
 			remark = humanize.Comma(int64(n.Problems)) + " with problems"
 		}
 		t.AppendRow(table.Row{
-			browse.Visible(s.Name), s.Type, browse.Visible(s.Alias), humanize.Comma(int64(n.Files)), humanize.IBytes(n.Bytes),
+			shellword.Visible(s.Name), s.Type, shellword.Visible(s.Alias), humanize.Comma(int64(n.Files)), humanize.IBytes(n.Bytes),
 			amount(n.Versions, n.VersionBytes), amount(n.Trash, n.TrashBytes), owner, s.ID, remark,
 		})
 	}

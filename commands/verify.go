@@ -74,15 +74,28 @@ EXAMPLES:
 				return &reportedError{incomplete}
 			}
 			if err == nil && !rep.Sound {
-				hint := "keep the sets that are sound, make a new one with \"ocbackup backup\", and see docs/restore-runbook.md, \"Damage\""
+				what, hint := "damage was found", "keep the sets that are sound, make a new one with \"ocbackup backup\", and see docs/restore-runbook.md, \"Damage\""
 				if len(rep.Pool) > 0 {
 					hint = "\"ocbackup bucket reconcile\" copies again what the bucket still has; see docs/restore-runbook.md, \"Damage in the pool\""
 				}
-				err = &reportedError{fail.New(fail.Inconsistent, "damage was found", hint)}
+				if unharmed(rep) {
+					what, hint = "data of users is missing, which OpenCloud had lost when the set was made; what was stored is sound", "see docs/proof.md, \"What is found\""
+				}
+				err = &reportedError{fail.New(fail.Inconsistent, what, hint)}
 			}
 			return err
 		},
 	}
+}
+
+// unharmed tells whether nothing that was stored is damaged.
+func unharmed(rep *verify.Report) bool {
+	for i := range rep.Sets {
+		if s := &rep.Sets[i]; !s.Sound() && !s.Unharmed() {
+			return false
+		}
+	}
+	return len(rep.Pool) == 0 && len(rep.Repository) == 0
 }
 
 // shown is how many findings of a kind the screen takes.
@@ -93,6 +106,8 @@ func printVerify(w io.Writer, rep *verify.Report) {
 		s := &rep.Sets[i]
 		verdict := "sound"
 		switch {
+		case s.Unharmed():
+			verdict = setInconsistent
 		case !s.Sound():
 			verdict = "DAMAGED"
 		case len(rep.Pool) > 0 && s.Objects > 0:

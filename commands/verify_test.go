@@ -28,7 +28,7 @@ func TestPrintVerify(t *testing.T) {
 	printVerify(&out, rep)
 	text := out.String()
 	for _, want := range []string{
-		"a  DAMAGED", "1,234 of 5,000 nodes", `Marketing:"/offers/0\x1b.odt": missing: it is gone`, "... and 1,214 more", "3 contents, 2.0 KiB",
+		"a  DAMAGED", "1,234 of 5,000 nodes", `$'Marketing:/offers/0\x1b.odt': missing: it is gone`, "... and 1,214 more", "3 contents, 2.0 KiB",
 		"b  sound", "without a catalog", "c  not proven", "the pool is away",
 	} {
 		if !strings.Contains(text, want) {

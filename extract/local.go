@@ -12,9 +12,10 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/ocbackup/ocbackup/shellword"
+
 	"github.com/dustin/go-humanize"
 
-	"github.com/ocbackup/ocbackup/browse"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/paths"
 )
@@ -79,9 +80,9 @@ func (d *directory) look() error {
 		case err != nil:
 			return fail.Wrap(fail.Usage, err, "--to", "")
 		case !d.overwrite:
-			return fail.Usagef("choose another directory, or allow files to be replaced: --overwrite", "%s exists already", browse.Visible(at))
+			return fail.Usagef("choose another directory, or allow files to be replaced: --overwrite", "%s exists already", shellword.Visible(at))
 		case folder != st.IsDir():
-			return fail.Usagef("choose another directory", "%s is %s, and in its place %s is to be", browse.Visible(at), kindOf(st.IsDir()), kindOf(folder))
+			return fail.Usagef("choose another directory", "%s is %s, and in its place %s is to be", shellword.Visible(at), kindOf(st.IsDir()), kindOf(folder))
 		}
 	}
 	var fsys syscall.Statfs_t
@@ -153,7 +154,7 @@ func (d *directory) folder(_ context.Context, it *item) error {
 // no folders here.
 func (d *directory) mkdirAll(rel string, it *item) (made bool, err error) {
 	if !filepath.IsLocal(rel) {
-		return false, &fault{Refused, browse.Visible(rel) + " is not below the directory"}
+		return false, &fault{Refused, shellword.Visible(rel) + " is not below the directory"}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -193,9 +194,9 @@ func (d *directory) mkdir(rel string) (made bool, err error) {
 	case err != nil:
 		return false, err
 	case st.Mode().Type() == fs.ModeSymlink:
-		return false, &fault{Exists, browse.Visible(rel) + " is a symbolic link, which is not followed"}
+		return false, &fault{Exists, shellword.Visible(rel) + " is a symbolic link, which is not followed"}
 	case !st.IsDir():
-		return false, &fault{Exists, browse.Visible(rel) + " is a file, and has to be a folder"}
+		return false, &fault{Exists, shellword.Visible(rel) + " is a file, and has to be a folder"}
 	}
 	return false, nil
 }

@@ -5,10 +5,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ocbackup/ocbackup/shellword"
+
 	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 
-	"github.com/ocbackup/ocbackup/browse"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/progress"
 )
@@ -76,7 +77,7 @@ func (r *run) verdict() error {
 	first := r.res.Skipped[0]
 	e := &fail.Error{
 		Code: fail.Incomplete, What: english.PluralWord(int(n), "one thing was", humanize.Comma(int64(n))+" things were") + " not brought",
-		State: "everything else is there", Err: errors.New(browse.Visible(first.Path) + ": " + first.Reason),
+		State: "everything else is there", Err: errors.New(shellword.Visible(first.Path) + ": " + first.Reason),
 	}
 	if r.res.Files == 0 {
 		e.State = "nothing was brought"

@@ -14,9 +14,10 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ocbackup/ocbackup/shellword"
+
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ocbackup/ocbackup/browse"
 	"github.com/ocbackup/ocbackup/catalog"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/manifest"
@@ -169,12 +170,12 @@ func (s *snapshot) dump(ctx context.Context, b *blob) (err error) {
 		in.drop()
 		return context.Cause(ctx)
 	case errors.Is(err, fs.ErrNotExist):
-		in.end(&fault{Missing, "the set does not hold its content (" + browse.Visible(b.at) + ")"})
+		in.end(&fault{Missing, "the set does not hold its content (" + shellword.Visible(b.at) + ")"})
 	case errors.Is(err, repo.ErrDamaged):
 		in.end(unreadable(err.Error()))
 		s.lose(err)
 	case errors.As(err, &exit) && strings.Contains(exit.Stderr, "should be a "):
-		in.end(&fault{Missing, "what the set holds in place of its content is no file (" + browse.Visible(b.at) + ")"})
+		in.end(&fault{Missing, "what the set holds in place of its content is no file (" + shellword.Visible(b.at) + ")"})
 	default:
 		in.drop()
 		return s.run.ended(ctx, err, "read "+s.top+"/"+b.at+" of snapshot "+s.id)
@@ -224,7 +225,7 @@ func (s *snapshot) dumpFolder(ctx context.Context, u unit) (left []*blob, err er
 		switch {
 		case done[i]:
 		case err == nil:
-			s.run.skipAll(b, &fault{Missing, "the set does not hold its content (" + browse.Visible(b.at) + ")"})
+			s.run.skipAll(b, &fault{Missing, "the set does not hold its content (" + shellword.Visible(b.at) + ")"})
 		default:
 			left = append(left, b)
 		}

@@ -10,9 +10,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ocbackup/ocbackup/shellword"
+
 	"github.com/dustin/go-humanize/english"
 
-	"github.com/ocbackup/ocbackup/browse"
 	"github.com/ocbackup/ocbackup/catalog"
 	"github.com/ocbackup/ocbackup/fail"
 	"github.com/ocbackup/ocbackup/opencloud"
@@ -84,7 +85,7 @@ func (r *run) choose() (*selection, error) {
 }
 
 // place is what is brought, for people.
-func (r *run) place() string { return browse.Visible(r.Space.Name + ":" + r.Path) }
+func (r *run) place() string { return shellword.Visible(r.Space.Name + ":" + r.Path) }
 
 // find finds the node: the present one, or one of its versions, or what is in the trash.
 func (r *run) find() (*catalog.Node, error) {

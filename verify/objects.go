@@ -57,7 +57,7 @@ func lookAtPool(ctx context.Context, o Options, sets []manifest.Set, rep *Report
 	}
 	text := humanize.Comma(int64(usage.Objects)) + " objects, all there"
 	if !o.Part.contents() {
-		text += "; not read (--read-data 1/10 reads a tenth)"
+		text += "; not read (--read-data next/10 reads a tenth)"
 	}
 	step.Done(text)
 	return p, nil

@@ -166,6 +166,7 @@ func (s *setVerification) run(ctx context.Context) error {
 		s.rep.Objects = b.Objects
 	}
 	if p := m.Certificate; p != nil && p.Fatal > 0 {
+		s.rep.LostBefore = p.Fatal
 		s.found("%s nodes had lost data when the set was made: it is inconsistent", humanize.Comma(int64(p.Fatal)))
 	}
 	s.reset()

@@ -57,6 +57,8 @@ type SetReport struct {
 	Bytes    uint64   `json:"bytes"`
 	Objects  uint64   `json:"objects,omitempty"` // of the bucket
 	Findings []string `json:"findings,omitempty"`
+	// LostBefore is how many nodes had lost data already when the set was made.
+	LostBefore uint64 `json:"lost_before,omitempty"`
 	// Certificate is the one that was made now, of what the repository (and the pool) hold
 	// today; nil where there is none, for the reason in Uncertified, which may also be that
 	// the pool was another.
@@ -70,6 +72,12 @@ type SetReport struct {
 // Sound tells whether nothing of the set is lost.
 func (r *SetReport) Sound() bool {
 	return len(r.Findings) == 0 && (r.Certificate == nil || r.Certificate.Sound())
+}
+
+// Unharmed tells whether all that is lost was lost on the server, before the set was made:
+// what was stored is still there.
+func (r *SetReport) Unharmed() bool {
+	return r.LostBefore > 0 && len(r.Findings) == 1 && r.Certificate != nil && r.Certificate.Fatal <= r.LostBefore
 }
 
 // Run verifies. Damage is in the report, not an error; an error says that it could
@@ -163,8 +171,17 @@ func choose(ctx context.Context, o Options, rep *Report) ([]manifest.Set, error)
 	case len(sets) == 0: // as below: it is an error
 	case o.All:
 		return sets, nil
-	case o.Set == "" || o.Set == manifest.Latest:
-		// The newest one, also when it is damaged: that is what this is to find out.
+	case o.Set == "":
+		// The newest one, also when it is damaged: that is what this is to find out. One that
+		// holds a part only is none to rely on.
+		if _, err := manifest.Pick(sets, "", o.Repo.Host()); errors.As(err, new(*manifest.InstancesError)) {
+			return nil, err
+		}
+		for i := len(sets) - 1; i >= 0; i-- {
+			if s := sets[i]; s.Err != nil || s.Manifest.Full {
+				return sets[i : i+1], nil
+			}
+		}
 		return sets[len(sets)-1:], nil
 	}
 	s, err := manifest.Pick(sets, o.Set, o.Repo.Host())
@@ -191,7 +208,7 @@ func check(ctx context.Context, o Options, rep *Report) (broken, error) {
 	case len(res.Errors) > 0:
 		step.Fail(fmt.Errorf("%d findings", len(res.Errors)))
 	case o.Part == Part{}:
-		step.Done("structure sound; no data read (--read-data 1/10 reads a tenth)")
+		step.Done("structure sound; no data read (--read-data next/10 reads a tenth)")
 	case !o.Part.contents():
 		step.Done("structure sound; data read: " + rep.ReadData + " of the packs; contents are not held against the metadata (n/t does that)")
 	default:

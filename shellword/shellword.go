@@ -1,4 +1,6 @@
-package browse
+// Package shellword writes texts so that they can be pasted into a shell, and so that they
+// can do no harm to a terminal.
+package shellword
 
 import (
 	"fmt"
@@ -7,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// plain are the bytes that mean nothing to a shell, wherever they stand.
-const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./:,@%="
+// Plain are the bytes that mean nothing to a shell, wherever they stand.
+const Plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./:,@%="
 
 // Quote writes a text so that a shell takes it as one word: as it is where that will
 // do, else in '…', and as $'…' (bash, zsh, ksh) where it has characters that a terminal
@@ -19,7 +21,7 @@ func Quote(s string) string {
 	}
 	simple, visible := true, utf8.ValidString(s)
 	for _, r := range s {
-		if r < utf8.RuneSelf && strings.IndexByte(plain, byte(r)) < 0 || r >= utf8.RuneSelf && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
+		if r < utf8.RuneSelf && strings.IndexByte(Plain, byte(r)) < 0 || r >= utf8.RuneSelf && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
 			simple = false
 		}
 		if !unicode.IsPrint(r) {

@@ -1,4 +1,4 @@
-package browse
+package shellword
 
 import (
 	"os/exec"
