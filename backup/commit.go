@@ -54,7 +54,7 @@ func (r *run) beside(m *manifest.Manifest) (manifest.Beside, error) {
 			"ocbackup.toml": config.Render(r.Config.WithoutSecrets()),
 			"RECOVERY.txt":  manifest.RecoveryText(m, r.Repo.Location()),
 		},
-		Paths: map[string]string{},
+		Paths: map[string]string{}, TempDir: r.proof.dir,
 	}
 	if c := r.proof.certificate; c != nil {
 		data, err := json.MarshalIndent(c, "", "  ")

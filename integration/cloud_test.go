@@ -539,6 +539,9 @@ func (c *cloud) next() string {
 	c.running()
 	id := c.backup()
 	c.running()
+	if _, err := os.Stat(c.path("state/prove")); err == nil {
+		c.t.Error("state/prove is left")
+	}
 	if err := os.RemoveAll(c.restoreCopy(id)); err != nil {
 		c.t.Fatal(err)
 	}

@@ -5,123 +5,113 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"testing"
 
 	"github.com/ocbackup/ocbackup/integration/env"
 )
 
+// certified is a part of a certificate.
+type certified struct {
+	Nodes    int
+	Fatal    int
+	Findings []finding
+}
+
 // finding is one of a certificate.
 type finding struct {
-	Class string `json:"class"`
-	Fatal bool   `json:"fatal"`
-	Path  string `json:"path"`
-	Text  string `json:"text"`
+	Class   string
+	Fatal   bool
+	Space   string
+	Path    string
+	Version string
+	Trash   string
+	At      string
+	Text    string
+}
+
+// lines are the findings in short, without orphans: the path (of a version PATH@KEY, in
+// the trash PATH?), the class, and "fatal".
+func (p *certified) lines() (list []string) {
+	for _, f := range p.Findings {
+		if f.Class == "orphan" {
+			continue
+		}
+		line := f.Path
+		switch {
+		case f.Version != "":
+			line += "@" + f.Version
+		case f.Trash != "":
+			line += "?"
+		}
+		line += " " + f.Class
+		if f.Fatal {
+			line += " fatal"
+		}
+		list = append(list, line)
+	}
+	return list
+}
+
+// sameLines compares lists in any order.
+func sameLines(t testing.TB, what string, got, want []string) {
+	t.Helper()
+	got = slices.Clone(got)
+	for _, w := range want {
+		if i := slices.Index(got, w); i >= 0 {
+			got = slices.Delete(got, i, i+1)
+		} else {
+			t.Errorf("%s: not found: %q", what, w)
+		}
+	}
+	if len(got) > 0 {
+		t.Errorf("%s: found besides: %q", what, got)
+	}
 }
 
 // proof is what "show" tells of a set's certificate; latest by default.
-func (c *cloud) proof(set ...string) (fatal int, findings []finding) {
+func (c *cloud) proof(set ...string) *certified {
 	c.t.Helper()
-	var res struct {
-		Proof struct {
-			Fatal    int
-			Findings []finding
-		}
-	}
+	var res struct{ Proof *certified }
 	if err := json.Unmarshal([]byte(c.must(append([]string{"--json", "show", "--findings"}, set...)...)), &res); err != nil {
 		c.t.Fatal(err)
 	}
-	return res.Proof.Fatal, res.Proof.Findings
+	return res.Proof
 }
 
 // proven asserts that nothing is wrong with the latest set.
 func (c *cloud) proven() {
 	c.t.Helper()
-	fatal, findings := c.proof()
-	for _, f := range findings {
-		if f.Class != "orphan" {
-			c.t.Errorf("found: %+v", f)
-		}
+	p := c.proof()
+	if p == nil {
+		c.t.Fatal("there is no certificate")
 	}
-	if fatal != 0 {
-		c.t.Errorf("%d fatal findings", fatal)
-	}
+	sameLines(c.t, "the certificate", p.lines(), nil)
 }
 
-// Data that the server has lost makes a set that says so: it is kept, named by the files
-// that users know, never the latest, and the exit code tells.
-func TestInconsistent(t *testing.T) {
-	t.Parallel()
-	for _, fixture := range []string{"opencloud-4.0-posix", "opencloud-4.0-decomposed", "opencloud-4.0-decomposeds3"} {
-		t.Run(fixture, func(t *testing.T) {
-			t.Parallel()
-			onlyStandin(t, "its trees are damaged by hand")
-			c := newRecordedCloud(t, fixture)
-			good := c.backup()
-			c.proven()
-			lost := c.loseContent("big-fx.bin")
-			r := c.run("backup")
-			wants(t, r, 4, "big-fx.bin", "inconsistent")
-			c.running()
-			sets := c.sets()
-			if len(sets) != 2 || sets[0].State != "complete" || sets[1].State != "INCONSISTENT" {
-				t.Fatalf("the sets are %+v", sets)
-			}
-			fatal, findings := c.proof(sets[1].Set)
-			if fatal != 1 || findings[0].Class != lost || !findings[0].Fatal || findings[0].Path != "/big-fx.bin" {
-				t.Errorf("the certificate has %d fatal findings, %+v", fatal, findings)
-			}
-			if out := c.must("--json", "show"); !strings.Contains(out, good) {
-				t.Errorf("latest is not the set before: %s", out)
-			}
-			wants(t, c.run("list"), 0, "1 LOST")
-			wants(t, c.run("verify", sets[1].Set), 4, "big-fx.bin")
-			c.must("verify", good)
-			// What the set before has of it comes back.
-			c.must("get", good, "Admin:/big-fx.bin", "--to", c.path("got"))
-			if st, err := os.Stat(c.path("got/big-fx.bin")); err != nil || st.Size() != 1<<20 {
-				t.Errorf("the file came back as %v (%v)", st, err)
-			}
-		})
-	}
-}
-
-// loseContent damages the content of a file of the admin's on the server, and says which
-// class of finding that makes.
-func (c *cloud) loseContent(name string) (class string) {
+// verified are the certificates that verify makes of sets, which it has to find damaged.
+func (c *cloud) verified(args ...string) map[string]*certified {
 	c.t.Helper()
-	if c.driver == "posix" {
-		found, err := filepath.Glob(c.path("data/storage/users/users/*/" + name))
-		if err != nil || len(found) != 1 {
-			c.t.Fatalf("found %v (%v)", found, err)
+	r := c.run(append([]string{"--json", "verify"}, args...)...)
+	wants(c.t, r, 4)
+	var res struct {
+		Sets []struct {
+			Set         string
+			Certificate *certified
 		}
-		st, err := os.Stat(found[0])
-		if err != nil {
-			c.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(r.Stdout), &res); err != nil {
+		c.t.Fatal(err)
+	}
+	all := map[string]*certified{}
+	for _, s := range res.Sets {
+		if s.Certificate == nil {
+			c.t.Fatalf("set %s has no certificate: %s", s.Set, r.Stdout)
 		}
-		if err := os.Truncate(found[0], 100); err != nil {
-			c.t.Fatal(err)
-		}
-		if err := os.Chtimes(found[0], st.ModTime(), st.ModTime()); err != nil { // as a disk loses it
-			c.t.Fatal(err)
-		}
-		return "size-mismatch"
+		all[s.Set] = s.Certificate
 	}
-	var at string
-	for _, n := range c.browse("find", name).Nodes {
-		at = n.At
-	}
-	if at == "" {
-		c.t.Fatalf("%s is not in the catalog", name)
-	}
-	if c.s3 != nil {
-		c.s3.Delete(c.t, env.BucketName, at)
-	} else {
-		c.remove("data/storage/users/" + at)
-	}
-	return "missing"
+	return all
 }
 
 // With a frozen view the bucket is copied when the server is back: the set has what the
@@ -139,6 +129,32 @@ func TestBucketLater(t *testing.T) {
 	}
 	c.exact()
 
+	// Nothing of it is in the set when the run ends before it is; snapshots go with the run,
+	// or the next.
+	for _, row := range []struct {
+		point, action string
+		code          int
+	}{
+		{"store.bucket", "error", 1},
+		{"store.bucket", "KILL", -1},
+		{"prove.bucket", "INT", 130},
+		{"prove.bucket", "error", 1},
+		{"prove.bucket", "KILL", -1},
+	} {
+		c.failed(func() {
+			tmp := t.TempDir()
+			wants(t, c.runWith(append(fault(row.point, row.action), "TMPDIR="+tmp), "backup"), row.code)
+			c.nothingTemporary(tmp, row.action == "KILL")
+			if row.action == "KILL" {
+				c.awaitBack()
+				return
+			}
+			c.nothingLeft(fs)
+		}, true)
+	}
+	c.next()
+	c.nothingLeft(fs)
+
 	bucket := filepath.Join(c.s3.Dir, env.BucketName)
 	pooled := c.script("purge-pooled", fmt.Sprintf(
 		`cd %s/blobs && find . -type f | head -n 200 | while read -r f; do rm -f "%s/$f"; done`, c.path("pool"), bucket))
@@ -148,14 +164,14 @@ func TestBucketLater(t *testing.T) {
 	// Purged when the server was back: the hot pass had brought it into the pool.
 	r := c.runWith(faults("store.begin=exec:"+pooled), "backup")
 	wants(t, r, 0, "every blob present")
-	c.restoreCopy(c.sets()[2].Set)
+	c.restoreCopy(c.sets()[3].Set)
 
 	// Uploaded after the hot pass, and gone before the second: nobody has it.
 	uploaded := c.script("uploaded", fmt.Sprintf(
 		`cd %s && until find . -type f | while read -r f; do test -e "%s/blobs/$f" || echo "$f"; done | grep -q .; do :; done`, bucket, c.path("pool")))
 	r = c.runWith(faults("hot.end=exec:"+uploaded, "store.begin=exec:"+late), "backup")
 	wants(t, r, 4, "missing")
-	if sets := c.sets(); sets[3].State != "INCONSISTENT" {
+	if sets := c.sets(); sets[4].State != "INCONSISTENT" {
 		t.Errorf("the sets are %+v", sets)
 	}
 	c.running()

@@ -56,6 +56,17 @@ func TestSnapshotFaults(t *testing.T) {
 		}, true)
 		c.nothingLeft(fs)
 	})
+	t.Run("what was stored of it is not listed in full", func(t *testing.T) {
+		changed := c.with(t)
+		short := changed.resticInProof("ls", `"$RESTIC" "$@" | head -n 100; exit 0`, "true")
+		c := c.with(t)
+		c.failed(func() {
+			r := changed.runWith(short, "backup")
+			c.saveConfig()
+			wants(t, r, 8, "restic lists ", "and has stored ", "running again")
+		}, true)
+		c.nothingLeft(fs)
+	})
 	t.Run("is in use", func(t *testing.T) {
 		c := c.with(t)
 		use := c.script("use", "cd /run/ocbackup/"+c.name+"/*/users/users && { sleep 1000 >/dev/null 2>&1 & echo $! >"+c.path("user")+"; }")

@@ -53,6 +53,9 @@ func (s *Set) Inconsistent() bool {
 type Beside struct {
 	Contents map[string][]byte
 	Paths    map[string]string
+	// TempDir takes them until they are stored; empty: the system's. On the file system of
+	// Paths nothing is copied.
+	TempDir string
 }
 
 // Store writes the manifest and the files beside it as the snapshot that commits
@@ -62,7 +65,7 @@ func Store(ctx context.Context, r *repo.Repo, m *Manifest, files Beside) (string
 	if err != nil {
 		return "", fmt.Errorf("encode manifest: %w", err)
 	}
-	tmp, err := os.MkdirTemp("", "ocbackup-manifest-")
+	tmp, err := os.MkdirTemp(files.TempDir, "ocbackup-manifest-")
 	if err != nil {
 		return "", err
 	}

@@ -204,13 +204,14 @@ func TestReadDecomposedMutations(t *testing.T) {
 			want: []string{`/self: broken: its node is also that of "/"`},
 		},
 		{name: "a cycle that nothing leads to", mutate: func(b *built) {
+			b.file("00000000-0000-4000-8000-000000000009", docsID, "first.odt", "its id comes before those of the folders")
 			b.link(deepID, "docs", docsID)
 			b.remove(filepath.Join(b.node(testSpace), "docs"))
 			b.mpk(b.node(docsID), map[string]string{"parentid": deepID})
 		}, want: []string{
 			"/.lost: broken: no folder", "/.lost/" + docsID + ": broken fatal: no folder leads to it",
 			`/.lost/` + docsID + `/deep/docs: broken: its node is also that of "/.lost/` + docsID + `"`,
-		}, paths: []string{"/.lost/" + docsID + "/plan.odt"}},
+		}, paths: []string{"/.lost/" + docsID + "/plan.odt", "/.lost/" + docsID + "/first.odt"}},
 		{name: "a duplicate id", mutate: func(b *built) {
 			data, err := os.ReadFile(b.node(noteID) + ".mpk")
 			must(b.tb, err)

@@ -168,14 +168,21 @@ func (s *space) findLost(ctx context.Context, root *form) error {
 		}
 		return s.reach(ctx, i, 0)
 	}
-	for _, cycles := range []bool{false, true} {
+	// First what no folder leads to, with all below it; then folders that lie in a circle,
+	// before what lies in them.
+	for _, not := range []flag{linked, 0} {
 		for i := range s.spool.all {
-			if !cycles && s.spool.all[i].flags&linked != 0 {
+			if f := s.spool.all[i].flags; f&not != 0 || not == 0 && f&hasLinks == 0 {
 				continue
 			}
 			if err := take(i); err != nil {
 				return err
 			}
+		}
+	}
+	for i := range s.spool.all {
+		if err := take(i); err != nil {
+			return err
 		}
 	}
 	for parent, nodes := range byParent {
