@@ -94,7 +94,7 @@ func TestProofOfParts(t *testing.T) {
 	wants(t, r, 0, "not proven, since the set does not hold their contents")
 	metadata := res.Set
 	wants(t, c.run("show", metadata), 0, "no: the set has no certificate", "files")
-	space := c.browse("spaces", metadata).Spaces[0].ID
+	space := "personal" // it writes there
 	files := c.browse("ls", metadata, space+":/standin").Nodes
 	if len(files) == 0 {
 		t.Error("nothing is in the catalog")

@@ -71,7 +71,7 @@ func TestStandinBucket(t *testing.T) {
 	server := StartStandin(t, env)
 
 	// Uploads come, purges go, and nothing is ever overwritten.
-	first := s.Objects(t, BucketName)
+	first := s.List(t, BucketName)
 	Eventually(t, 20*time.Second, "an upload and a purge", func() bool {
 		now := s.List(t, BucketName)
 		gone := 0

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -203,14 +204,27 @@ func StandinEnv(t testing.TB, dir, driver string) []string {
 	}
 }
 
+// freeAddr is an address that nobody listens on. It is not one of those that the kernel
+// gives to whoever asks for any: that could be somebody else's before the server starts,
+// or while it is stopped.
 func freeAddr(t testing.TB) string {
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	t.Helper()
+	const first, count = 10000, 22000
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(count))
+		if _, taken := addresses.LoadOrStore(addr, true); taken {
+			continue
+		}
+		if l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", addr); err == nil {
+			_ = l.Close()
+			return addr
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
+
+var addresses sync.Map // that were given out
 
 // Server is a server that runs on this machine.
 type Server struct{ daemon *daemon }
