@@ -89,6 +89,7 @@ func setAll(tb testing.TB, path string, a map[string]string) {
 //	NODES=200000 go test -run '^$' -bench Posix -benchtime 3x ./opencloud/nodes
 func BenchmarkPosix(b *testing.B) {
 	root := genPosix(b, benchNodes())
+	unix.Sync() // else what is measured waits for what was generated to be written
 	workers := 2 * runtime.GOMAXPROCS(0)
 	floor := func(b *testing.B) { walkAll(b, root, workers) }
 	floor(b) // warms the kernel's caches

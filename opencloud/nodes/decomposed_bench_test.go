@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/ocbackup/ocbackup/catalog"
 	"github.com/ocbackup/ocbackup/opencloud"
@@ -91,6 +92,7 @@ func floorDecomposed(b *testing.B, root string, workers int) int64 {
 // to the floor. NODES sets how many there are.
 func BenchmarkDecomposed(b *testing.B) {
 	g := generateDecomposed(b, benchNodes())
+	unix.Sync() // else what is measured waits for what was generated to be written
 	nodes := filepath.Join(g.dir(), "nodes")
 	workers := 2 * runtime.GOMAXPROCS(0)
 	mpks := floorDecomposed(b, nodes, workers) // the caches are warm from here on
@@ -107,7 +109,10 @@ func BenchmarkDecomposed(b *testing.B) {
 			must(b, err)
 			must(b, Read(context.Background(), Options{
 				Tree: Disk(g.root), Driver: opencloud.Decomposed, TempDir: b.TempDir(), Workers: workers,
-				OnProgress: func(uint64) {
+				OnProgress: func(n uint64) {
+					if n%(1<<14) != 0 {
+						return
+					}
 					var m runtime.MemStats
 					runtime.ReadMemStats(&m)
 					peak = max(peak, m.HeapInuse)
